@@ -1,0 +1,1 @@
+"""The front door: the ``pictograph`` command and the embedded stack."""

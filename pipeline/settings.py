@@ -1,0 +1,73 @@
+"""Settings: the only reader of the environment. Read once at the front door, frozen, passed down."""
+
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "PICTOGRAPH_"
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Every knob, with its unit in its name. Unset service addresses mean the embedded stack."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=lambda: user_data_path("pictograph"))
+    """Data folder of the embedded stack."""
+
+    database_url: SecretStr | None = None
+    """postgresql://… (PostgreSQL 18). Unset: embedded."""
+    broker_url: SecretStr | None = None
+    """redis://… or rediss://… (Redis or Valkey). Unset: embedded."""
+    s3_endpoint_url: str | None = None
+    """S3 endpoint; "aws" for Amazon's own. Unset: embedded."""
+    s3_access_key_id: str | None = None
+    """Unset, with an endpoint of one's own: the usual AWS chain (environment, profile, instance role)."""
+    s3_secret_access_key: SecretStr | None = None
+    s3_region: str = "us-east-1"
+    s3_bucket: str = "photos"
+    """Bucket that the embedded stack creates and the demonstration fills."""
+
+    model: str = "efficientnet-lite0"
+    """The model that new jobs pin and that annotate workers serve."""
+    batch_photos: PositiveInt = 32
+    """Photos per forward pass."""
+    decode_processes: Annotated[int, Field(ge=0)] = 0
+    """Decode children per worker; 0: one per core, at most 12."""
+    fetch_threads: PositiveInt = 16
+    """S3 requests in flight per worker."""
+
+    shard_photos: Annotated[int, Field(gt=0, le=512)] = 512
+    page_keys: Annotated[int, Field(gt=0, le=1000)] = 1000
+    """Keys per listing page, and so per ledger transaction."""
+    lease_seconds: Seconds = 90
+    tick_seconds: Seconds = 5
+    """How often the redriver looks."""
+    stale_seconds: Seconds = 120
+    """After this long a published shard that nobody claimed is published again."""
+    stream_seconds: Seconds = 300
+    """How long one task goes on claiming further shards."""
+    patience_seconds: Seconds = 86_400
+    """How long infrastructure trouble may delay a photo before it is given up."""
+    max_photo_bytes: PositiveInt = 64 * 1024 * 1024
+
+    api_host: str = "127.0.0.1"
+    api_port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    """0: any free port."""
+    thumbnail_cache_bytes: PositiveInt = 256 * 1024 * 1024
+
+    def environment(self) -> dict[str, str]:
+        """The variables that make a child process read these same settings."""
+        values: dict[str, str] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if value is not None:
+                plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+                values[PREFIX + name.upper()] = plain
+        return values
