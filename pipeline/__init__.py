@@ -1,1 +1,1 @@
-"""The batch job: ledger, sources, store, annotation, profiles and treemaps. Knows neither torch nor celery nor fastapi."""
+"""The batch job: ledger, sources, store, annotation, profiles, treemaps. Knows neither torch nor celery nor fastapi."""

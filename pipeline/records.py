@@ -137,6 +137,14 @@ class PhotoTask:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Version:
+    """What an object is now."""
+
+    etag: str
+    size: int  # bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lease:
     """The right to work on a shard or a range, until the database's clock says otherwise."""
 

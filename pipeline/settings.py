@@ -47,7 +47,7 @@ class Settings(BaseSettings):
     page_keys: Annotated[int, Field(gt=0, le=1000)] = 1000
     """Keys per listing page, and so per ledger transaction."""
     lease_seconds: Seconds = 90
-    tick_seconds: Seconds = 5
+    tick_seconds: Seconds = 1
     """How often the redriver looks."""
     stale_seconds: Seconds = 120
     """After this long a published shard that nobody claimed is published again."""

@@ -1,0 +1,169 @@
+"""Jobs: submitted, watched, ended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from pipeline.errors import ConfigurationError
+from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.store.tally import apply_tally, ensure_tally
+
+NOTES_KEPT = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What `pictograph tag` asks for."""
+
+    kind: str  # "s3", "folder" or "manifest"
+    source: str  # absolute: s3://bucket/prefix/, /folder or the manifest's own place
+    user_rule: str  # e.g. "{user}/{photo}"
+    fixed_user: str | None = None
+    priority: int = 0  # higher goes first
+    keep_missing: bool = False
+    allow_mass_delete: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as it stands. `counts` covers every photo met so far: each is in exactly one state."""
+
+    job_id: int
+    kind: str
+    source: str
+    user_rule: str
+    fixed_user: str | None
+    model_id: int
+    model: str
+    priority: int
+    keep_missing: bool
+    allow_mass_delete: bool
+    state: JobState
+    error: str | None
+    notes: tuple[str, ...]
+    subtracted: int
+    listing: bool  # whether the source is still being listed
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    total: int  # photos met by the listing, counted apart from `counts`
+    counts: dict[tuple[ItemState, Code], int] = field(default_factory=dict)
+
+    def count(self, *states: ItemState) -> int:
+        """Photos in any of `states`."""
+        return sum(n for (state, _), n in self.counts.items() if state in states)
+
+    @property
+    def waiting(self) -> int:
+        """Photos not yet in a terminal state."""
+        return self.count(ItemState.PENDING, ItemState.RETRY)
+
+    def by_code(self, *states: ItemState) -> dict[Code, int]:
+        """Photos in any of `states`, by reason, most first."""
+        totals: dict[Code, int] = {}
+        for (state, code), n in self.counts.items():
+            if state in states and n:
+                totals[code] = totals.get(code, 0) + n
+        return dict(sorted(totals.items(), key=lambda item: -item[1]))
+
+
+def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
+    """Create a job and its one key range; returns the job id. A redriver will ring for it."""
+    job_id: int = connection.execute(
+        text(f"""INSERT INTO core.job (kind, source, user_rule, fixed_user, model_id, priority, keep_missing,
+                                       allow_mass_delete, state)
+                 VALUES (:kind, :source, :user_rule, :fixed_user, :model, :priority, :keep, :mass, {JobState.CREATED})
+                 RETURNING job_id"""),
+        {
+            "kind": request.kind,
+            "source": request.source,
+            "user_rule": request.user_rule,
+            "fixed_user": request.fixed_user,
+            "model": model_id,
+            "priority": request.priority,
+            "keep": request.keep_missing,
+            "mass": request.allow_mass_delete,
+        },
+    ).scalar_one()
+    connection.execute(
+        text(f"INSERT INTO core.list_range (job_id, state) VALUES (:job, {WorkState.PENDING})"), {"job": job_id}
+    )
+    return job_id
+
+
+_JOB = f"""
+SELECT j.job_id, j.kind, j.source, j.user_rule, j.fixed_user, j.model_id, m.name AS model, j.priority, j.keep_missing,
+       j.allow_mass_delete, j.state, j.error, j.notes, j.subtracted, j.created_at, j.started_at, j.finished_at,
+       coalesce((SELECT sum(listed) FROM core.list_range r WHERE r.job_id = j.job_id), 0)::bigint AS total,
+       EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id
+               AND r.state NOT IN ({WorkState.DONE}, {WorkState.CANCELLED})) AS listing,
+       (SELECT jsonb_agg(jsonb_build_array(c.state, c.code, c.photos)) FROM core.job_count c
+        WHERE c.job_id = j.job_id AND c.photos > 0) AS counts
+FROM core.job j JOIN core.model m USING (model_id)"""
+
+
+def find(connection: Connection, job_id: int) -> Job:
+    """The job as it stands; ConfigurationError if there is none."""
+    row = connection.execute(text(f"{_JOB} WHERE j.job_id = :job"), {"job": job_id}).mappings().first()
+    if row is None:
+        raise ConfigurationError(f"There is no job {job_id}; `pictograph jobs list` shows the jobs there are.")
+    return _job(dict(row))
+
+
+def newest(connection: Connection, limit: int) -> list[Job]:
+    """The newest jobs, newest first."""
+    rows = connection.execute(text(f"{_JOB} ORDER BY j.job_id DESC LIMIT :limit"), {"limit": limit}).mappings()
+    return [_job(dict(row)) for row in rows]
+
+
+def _job(row: dict[str, object]) -> Job:
+    counts = row.pop("counts") or []
+    row["counts"] = {(ItemState(s), Code(c)): n for s, c, n in counts}  # type: ignore[attr-defined]
+    row["state"] = JobState(row["state"])  # type: ignore[arg-type]
+    row["notes"] = tuple(row["notes"])  # type: ignore[arg-type]
+    return Job(**row)  # type: ignore[arg-type]
+
+
+def start(connection: Connection, job_id: int) -> None:
+    """Say that the first work of the job has begun."""
+    connection.execute(
+        text(f"""UPDATE core.job SET state = {JobState.RUNNING}, started_at = coalesce(started_at, now())
+                 WHERE job_id = :job AND state = {JobState.CREATED}"""),
+        {"job": job_id},
+    )
+
+
+def add_notes(connection: Connection, job_id: int, notes: Sequence[str]) -> None:
+    """Keep the first few sentences that a person should read."""
+    if notes:
+        connection.execute(
+            text("UPDATE core.job SET notes = (notes || CAST(:notes AS text[]))[:kept] WHERE job_id = :job"),
+            {"job": job_id, "notes": list(notes[:NOTES_KEPT]), "kept": NOTES_KEPT},
+        )
+
+
+_CANCEL_ITEMS = f"""
+WITH moved AS (
+    UPDATE core.job_item SET state = {ItemState.CANCELLED}, code = 0
+    WHERE job_id = :job AND state IN ({ItemState.PENDING}, {ItemState.RETRY}) RETURNING old.state AS was)
+INSERT INTO tally SELECT :job, was, 0, -count(*) FROM moved GROUP BY was
+UNION ALL SELECT :job, {ItemState.CANCELLED}, 0, count(*) FROM moved HAVING count(*) > 0"""
+
+
+def fail(connection: Connection, job_id: int, error: str) -> None:
+    """End a job that cannot go on; its open photos become `cancelled`, what is done stays."""
+    ensure_tally(connection)
+    connection.execute(text(_CANCEL_ITEMS), {"job": job_id})
+    apply_tally(connection)
+    for table in ("core.shard", "core.list_range"):
+        connection.execute(
+            text(f"""UPDATE {table} SET state = {WorkState.CANCELLED}, lease_owner = NULL, lease_until = NULL
+                     WHERE job_id = :job AND state IN ({WorkState.PENDING}, {WorkState.QUEUED}, {WorkState.LEASED})"""),
+            {"job": job_id},
+        )
+    connection.execute(
+        text(f"UPDATE core.job SET state = {JobState.FAILED}, error = :error, finished_at = now() WHERE job_id = :job"),
+        {"job": job_id, "error": error},
+    )

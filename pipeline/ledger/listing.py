@@ -1,0 +1,213 @@
+"""One page of a listing becomes rows, in one transaction with its checkpoint.
+
+Laws
+1. The page's photos, its counts, its shards and the cursor are written together: after a crash the next lister starts
+   at the cursor and meets no photo twice.
+2. A photo is work for the job iff its model has no result for the photo's present content; all others are counted
+   `skipped_unchanged`.
+3. A photo of the ledger that lies between the page's first and last key, and was not listed, is missing. What is
+   missing is subtracted only when the listing is complete, and only if it is no large part of the source.
+"""
+
+from collections import Counter
+from itertools import chain
+
+from sqlalchemy import Connection, text
+
+from pipeline.errors import LeaseLost
+from pipeline.ledger import jobs
+from pipeline.ledger.cut import cut
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.redrive import create_shard
+from pipeline.records import Code, ItemState, Lease, Page, Refusal, WorkState
+from pipeline.sources.source import Interval
+from pipeline.store.staging import copy_rows
+from pipeline.store.tally import apply_tally, ensure_tally
+from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta
+
+MASS_DELETE_SHARE = 0.20  # more than this missing at once looks like a wrong prefix, not like a clean-up
+
+
+_STAGE = "ord int, bucket text, key text, owner text, etag text, version_id text, size bigint, modified_at timestamptz"
+
+_BUCKETS = """
+INSERT INTO core.bucket (uri) SELECT DISTINCT bucket FROM listed ORDER BY 1 ON CONFLICT DO NOTHING"""
+_USERS = """
+INSERT INTO core.app_user (name) SELECT DISTINCT owner COLLATE "C" FROM listed
+WHERE owner COLLATE "C" NOT IN (SELECT name FROM core.app_user) ORDER BY 1 ON CONFLICT DO NOTHING"""
+_LOCK_USERS = """
+SELECT FROM core.app_user u WHERE u.name IN (SELECT owner COLLATE "C" FROM listed) ORDER BY u.user_id FOR KEY SHARE"""
+_LOCK_PHOTOS = """
+SELECT FROM core.photo p WHERE p.photo_id IN (
+    SELECT photo_id FROM core.photo p JOIN core.bucket b USING (bucket_id)
+    JOIN listed l ON l.bucket = b.uri AND l.key COLLATE "C" = p.key) ORDER BY p.photo_id FOR NO KEY UPDATE"""
+
+# An object is met once per page; `met` has one row per photo, with what is new about it.
+_UPSERT = """
+WITH page AS (
+    SELECT DISTINCT ON (b.bucket_id, l.key) b.bucket_id, l.key, u.user_id, l.etag, l.version_id, l.size, l.modified_at
+    FROM listed l JOIN core.bucket b ON b.uri = l.bucket
+    JOIN core.app_user u ON u.name = l.owner COLLATE "C" AND u.deleted_at IS NULL
+    ORDER BY b.bucket_id, l.key, l.ord
+), changed AS (
+    INSERT INTO core.photo AS p (bucket_id, key, user_id, etag, version_id, size, taken_at)
+    SELECT bucket_id, key, user_id, etag, version_id, size, modified_at FROM page ORDER BY bucket_id, key COLLATE "C"
+    ON CONFLICT (bucket_id, key) DO UPDATE
+    SET user_id = EXCLUDED.user_id, etag = EXCLUDED.etag, version_id = EXCLUDED.version_id, size = EXCLUDED.size,
+        content_rev = p.content_rev + ((p.etag, p.size) IS DISTINCT FROM (EXCLUDED.etag, EXCLUDED.size)
+                                       OR p.gone_at IS NOT NULL)::int,
+        taken_at = CASE WHEN (p.etag, p.size) IS DISTINCT FROM (EXCLUDED.etag, EXCLUDED.size)
+                        THEN EXCLUDED.taken_at ELSE p.taken_at END,
+        taken_from = CASE WHEN (p.etag, p.size) IS DISTINCT FROM (EXCLUDED.etag, EXCLUDED.size)
+                          THEN 0 ELSE p.taken_from END,
+        gone_at = NULL
+    WHERE (p.user_id, p.etag, p.size, p.version_id, p.gone_at)
+          IS DISTINCT FROM (EXCLUDED.user_id, EXCLUDED.etag, EXCLUDED.size, EXCLUDED.version_id, NULL)
+    RETURNING new.photo_id, old.photo_id IS NOT NULL AND old.user_id <> new.user_id AS moved
+)
+INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
+
+_MET = """
+INSERT INTO met
+SELECT p.photo_id, p.user_id, r.photo_id IS NULL OR r.content_rev < p.content_rev
+FROM (SELECT DISTINCT bucket, key FROM listed) l JOIN core.bucket b ON b.uri = l.bucket
+JOIN core.photo p ON p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C"
+JOIN core.app_user u ON u.user_id = p.user_id AND u.deleted_at IS NULL
+LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id"""
+
+_ITEMS = f"""
+WITH new AS (
+    INSERT INTO core.job_item (job_id, photo_id, state) SELECT :job, photo_id, {ItemState.PENDING} FROM met WHERE due
+    ORDER BY photo_id ON CONFLICT DO NOTHING RETURNING photo_id)
+SELECT m.photo_id, m.user_id FROM new JOIN met m USING (photo_id)"""
+
+_MISSING = """
+INSERT INTO core.job_missing (job_id, photo_id)
+SELECT :job, p.photo_id FROM core.photo p JOIN core.bucket b USING (bucket_id)
+WHERE b.uri = :bucket AND p.key > :after AND p.key <= :upto AND p.gone_at IS NULL
+  AND p.created_at < (SELECT started_at FROM core.job WHERE job_id = :job)
+  AND p.photo_id NOT IN (SELECT photo_id FROM met) ON CONFLICT DO NOTHING"""
+
+
+_ERASED = """
+SELECT count(*) FROM listed l JOIN core.app_user u ON u.name = l.owner COLLATE "C" WHERE u.deleted_at IS NOT NULL"""
+
+
+def record_page(
+    connection: Connection, job: Job, lease: Lease, page: Page, span: Interval | None, shard_photos: int
+) -> None:
+    """Write one page: photos, owners, items, shards, counts, checkpoint. `span` is None where gaps mean nothing.
+
+    Raises:
+        LeaseLost: someone else lists this range now; nothing is written.
+    """
+    _checkpoint(connection, lease, page)
+    rows = ((n, r.bucket, r.key, r.user, r.etag, r.version_id, r.size, r.modified_at) for n, r in enumerate(page.refs))
+    copy_rows(connection, "listed", _STAGE, rows)
+    _create_work_tables(connection)
+    for statement in (_BUCKETS, _USERS, _LOCK_USERS, _LOCK_PHOTOS, _UPSERT):
+        connection.execute(text(statement))
+    connection.execute(text(_MET), {"model": job.model_id})
+    collect_moved(connection)
+    apply_delta(connection)
+    if span is not None:
+        connection.execute(
+            text(_MISSING), {"job": job.job_id, "bucket": span.bucket, "after": span.after, "upto": span.upto}
+        )
+    due = [tuple(row) for row in connection.execute(text(_ITEMS), {"job": job.job_id})]
+    for piece in cut(due, shard_photos):
+        create_shard(connection, job.job_id, job.model_id, job.priority, piece)
+    _count(connection, job, page, len(due))
+    jobs.add_notes(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
+
+
+def _create_work_tables(connection: Connection) -> None:
+    ensure_delta(connection)
+    ensure_tally(connection)
+    for name, columns in (("met", "photo_id bigint, user_id bigint, due boolean"), ("moved", "photo_id bigint")):
+        connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"))
+
+
+def _checkpoint(connection: Connection, lease: Lease, page: Page) -> None:
+    listed = len(page.refs) + len(page.refusals) + len(page.gone)
+    written = connection.execute(
+        text(f"""UPDATE core.list_range SET cursor = :cursor, listed = listed + :listed
+                 WHERE range_id = :id AND lease_epoch = :epoch AND state = {WorkState.LEASED}"""),
+        {"cursor": page.cursor, "listed": listed, "id": lease.work_id, "epoch": lease.epoch},
+    )
+    if written.rowcount == 0:
+        raise LeaseLost(f"Range {lease.work_id} is listed by another worker now.")
+
+
+def _count(connection: Connection, job: Job, page: Page, due: int) -> None:
+    """Tally every row of the page once: what is due, what is unchanged, what came twice, what was refused."""
+    unchanged = connection.execute(text("SELECT count(*) FROM met WHERE NOT due")).scalar_one()
+    erased = connection.execute(text(_ERASED)).scalar_one()
+    counts = Counter({(ItemState.EXCLUDED, code): n for code, n in Counter(r.code for r in page.refusals).items()})
+    counts[ItemState.PENDING, Code.NONE] = due
+    counts[ItemState.SKIPPED_UNCHANGED, Code.NONE] = unchanged
+    counts[ItemState.ERASED, Code.NONE] = erased
+    counts[ItemState.DUPLICATE, Code.LISTED_TWICE] = len(page.refs) - due - unchanged - erased
+    counts[ItemState.FAILED, Code.GONE] = len(page.gone)
+    tally = [
+        {"job": job.job_id, "state": int(state), "code": int(code), "n": n} for (state, code), n in counts.items() if n
+    ]
+    if tally:
+        connection.execute(text("INSERT INTO tally VALUES (:job, :state, :code, :n)"), tally)
+    apply_tally(connection)
+
+
+def _note(refusal: Refusal) -> str:
+    return f"{refusal.name}: {refusal.reason}"
+
+
+def finish_range(connection: Connection, job: Job, lease: Lease) -> None:
+    """End the listing; subtract what is gone from the source, unless that is suspiciously much.
+
+    Raises:
+        LeaseLost: someone else lists this range now; nothing is written.
+    """
+    done = connection.execute(
+        text(f"""UPDATE core.list_range SET state = {WorkState.DONE}, lease_owner = NULL, lease_until = NULL
+                 WHERE range_id = :id AND lease_epoch = :epoch AND state = {WorkState.LEASED}"""),
+        {"id": lease.work_id, "epoch": lease.epoch},
+    )
+    if done.rowcount == 0:
+        raise LeaseLost(f"Range {lease.work_id} is listed by another worker now.")
+    _subtract_missing(connection, job)
+
+
+_FORGOTTEN = """
+WITH gone AS (
+    UPDATE core.photo p SET gone_at = now() FROM (
+        SELECT p.photo_id FROM core.photo p JOIN core.job_missing m USING (photo_id)
+        WHERE m.job_id = :job AND p.gone_at IS NULL ORDER BY p.photo_id FOR NO KEY UPDATE OF p) missing
+    WHERE p.photo_id = missing.photo_id RETURNING p.photo_id)
+INSERT INTO forgotten SELECT photo_id FROM gone"""
+
+
+def _subtract_missing(connection: Connection, job: Job) -> None:
+    missing: int = connection.execute(
+        text("SELECT count(*) FROM core.job_missing WHERE job_id = :job"), {"job": job.job_id}
+    ).scalar_one()
+    listed = jobs.find(connection, job.job_id).total
+    if missing and job.keep_missing:
+        jobs.add_notes(connection, job.job_id, [f"{missing} photos are gone from the source; kept, as you asked."])
+    elif missing > MASS_DELETE_SHARE * (missing + listed) and not job.allow_mass_delete:
+        note = (
+            f"{missing} of {missing + listed} photos are gone from the source, which is too many to believe: nothing "
+            "was subtracted. If it is right, run the job again with --allow-mass-delete."
+        )
+        jobs.add_notes(connection, job.job_id, [note])
+    elif missing:
+        _subtract(connection, job.job_id)
+    connection.execute(text("DELETE FROM core.job_missing WHERE job_id = :job"), {"job": job.job_id})
+
+
+def _subtract(connection: Connection, job_id: int) -> None:
+    ensure_delta(connection)
+    connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS forgotten (photo_id bigint) ON COMMIT DELETE ROWS"))
+    gone = connection.execute(text(_FORGOTTEN), {"job": job_id}).rowcount
+    collect_forgotten(connection)
+    apply_delta(connection)
+    connection.execute(text("UPDATE core.job SET subtracted = :n WHERE job_id = :job"), {"n": gone, "job": job_id})

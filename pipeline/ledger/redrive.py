@@ -1,0 +1,249 @@
+"""What the redriver decides: which work to publish, whose lease has ended, what a death means, which job is over.
+
+Every function is one transaction's worth of SQL and safe to run in any number of processes at once (SKIP LOCKED); none
+of them talks to the broker: `publishable` commits first, the caller sends afterwards. A crash in between costs the
+stale time. Expired shards are locked before their items, against the merge's order; should a zombie's merge cross it,
+Postgres ends one of the two and `Database.run` repeats it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from pipeline.ledger.cut import cut
+from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.store.tally import apply_tally, ensure_tally
+
+DEATHS_ALLOWED = 2  # at the second, a shard is split; a photo alone is quarantined
+WINDOW_PER_WORKER = 2  # messages in flight per living worker; the backlog stays in Postgres
+WORKER_SILENT_SECONDS = 60.0
+BATCH = 500
+INGEST_QUEUE = "ingest"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doorbell:
+    """A message to send: "start here"."""
+
+    kind: str  # "annotate" or "ingest"
+    queue: str
+    work_id: int
+
+
+_EXPIRED = f"""
+SELECT s.shard_id, s.job_id, s.model_id, s.priority, s.photos, s.deaths,
+       s.lease_started AND (w.worker_id IS NULL OR w.last_seen < s.lease_until) AS died
+FROM core.shard s LEFT JOIN core.worker w ON w.worker_id = s.lease_owner
+WHERE s.state = {WorkState.LEASED} AND s.lease_until < clock_timestamp()
+ORDER BY s.shard_id LIMIT {BATCH} FOR UPDATE OF s SKIP LOCKED"""
+
+
+def expire_shards(connection: Connection, shard_photos: int) -> dict[str, int]:
+    """End leases that have run out; count deaths, split and quarantine. Returns how many of each."""
+    done = {"expired": 0, "deaths": 0, "splits": 0, "quarantined": 0}
+    ensure_tally(connection)
+    for row in connection.execute(text(_EXPIRED)).all():
+        deaths = row.deaths + row.died
+        done["expired"] += 1
+        done["deaths"] += row.died
+        if deaths < DEATHS_ALLOWED:
+            _back_to_pending(connection, row.shard_id, deaths)
+        elif row.photos > 1:
+            done["splits"] += 1
+            _split(connection, row.shard_id, min(shard_photos, (row.photos + 1) // 2))
+        else:
+            done["quarantined"] += _quarantine(connection, row.shard_id)
+    apply_tally(connection)
+    return done
+
+
+def _back_to_pending(connection: Connection, shard_id: int, deaths: int) -> None:
+    connection.execute(
+        text(f"""UPDATE core.shard SET state = {WorkState.PENDING}, deaths = :deaths, lease_owner = NULL,
+                 lease_until = NULL WHERE shard_id = :id"""),
+        {"id": shard_id, "deaths": deaths},
+    )
+
+
+def _split(connection: Connection, shard_id: int, size: int) -> None:
+    photos = connection.execute(
+        text(f"""SELECT i.photo_id, p.user_id FROM core.job_item i JOIN core.photo p USING (photo_id)
+                 WHERE i.shard_id = :id AND i.state = {ItemState.PENDING}"""),
+        {"id": shard_id},
+    ).all()
+    connection.execute(
+        text(f"""UPDATE core.shard SET state = {WorkState.SPLIT}, lease_owner = NULL, lease_until = NULL
+                 WHERE shard_id = :id"""),
+        {"id": shard_id},
+    )
+    half = max(1, min(size, (len(photos) + 1) // 2))
+    ids = sorted((photo.photo_id, photo.user_id) for photo in photos)
+    for piece in cut(ids, half):
+        create_shard_like(connection, shard_id, piece)
+
+
+def create_shard_like(connection: Connection, shard_id: int, photo_ids: list[int]) -> None:
+    """Give `photo_ids`, open items of the shard's job, a new shard with the same job, model and priority."""
+    connection.execute(
+        text(f"""WITH piece AS (
+                   INSERT INTO core.shard (job_id, model_id, priority, photos, state)
+                   SELECT job_id, model_id, priority, :n, {WorkState.PENDING} FROM core.shard WHERE shard_id = :id
+                   RETURNING shard_id, job_id)
+                 UPDATE core.job_item i SET shard_id = piece.shard_id FROM piece
+                 WHERE i.job_id = piece.job_id AND i.photo_id = ANY (:photos)"""),
+        {"id": shard_id, "n": len(photo_ids), "photos": photo_ids},
+    )
+
+
+_QUARANTINE = f"""
+WITH moved AS (
+    UPDATE core.job_item i SET state = {ItemState.FAILED}, code = {Code.QUARANTINED},
+           message = 'Killed the process that read it, twice; look at the photo, then retry it by hand.'
+    WHERE i.shard_id = :id AND i.state = {ItemState.PENDING} RETURNING i.job_id)
+INSERT INTO tally SELECT job_id, {ItemState.PENDING}, {Code.NONE}, -1 FROM moved
+UNION ALL SELECT job_id, {ItemState.FAILED}, {Code.QUARANTINED}, 1 FROM moved"""
+
+
+def _quarantine(connection: Connection, shard_id: int) -> int:
+    moved: int = connection.execute(text(_QUARANTINE), {"id": shard_id}).rowcount // 2
+    connection.execute(
+        text(f"UPDATE core.shard SET state = {WorkState.DONE}, lease_owner = NULL WHERE shard_id = :id"),
+        {"id": shard_id},
+    )
+    return moved
+
+
+def expire_ranges(connection: Connection) -> int:
+    """Hand key ranges whose lease has run out back to the front; their checkpoints stand."""
+    result = connection.execute(
+        text(f"""UPDATE core.list_range SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL,
+                        deaths = deaths + 1
+                 WHERE range_id IN (SELECT range_id FROM core.list_range WHERE state = {WorkState.LEASED}
+                     AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)""")
+    )
+    return result.rowcount
+
+
+def unqueue(connection: Connection, older_than_seconds: float) -> int:
+    """Take back messages that nobody answered: lost ones, or (0 s) all of them when the broker was wiped."""
+    total = 0
+    for table in ("core.shard", "core.list_range"):
+        result = connection.execute(
+            text(f"""UPDATE {table} SET state = {WorkState.PENDING}
+                     WHERE state = {WorkState.QUEUED}
+                       AND published_at <= clock_timestamp() - make_interval(secs => :age)"""),
+            {"age": older_than_seconds},
+        )
+        total += result.rowcount
+    return total
+
+
+_DUE_RETRIES = f"""
+SELECT i.job_id, j.model_id, j.priority, i.photo_id, p.user_id
+FROM core.job_item i JOIN core.job j USING (job_id) JOIN core.photo p USING (photo_id)
+WHERE i.state = {ItemState.RETRY} AND i.next_attempt_at <= now() AND j.state = {JobState.RUNNING}
+ORDER BY i.job_id, i.photo_id LIMIT 10000 FOR UPDATE OF i SKIP LOCKED"""
+
+
+def gather_retries(connection: Connection, shard_photos: int) -> int:
+    """Put photos whose waiting time is over into new shards. Returns how many photos."""
+    rows = connection.execute(text(_DUE_RETRIES)).all()
+    ensure_tally(connection)
+    for job_id in sorted({row.job_id for row in rows}):
+        mine = [row for row in rows if row.job_id == job_id]
+        for piece in cut([(row.photo_id, row.user_id) for row in mine], shard_photos):
+            create_shard(connection, job_id, mine[0].model_id, mine[0].priority, piece)
+        connection.execute(
+            text(
+                f"""INSERT INTO tally VALUES (:job, {ItemState.RETRY}, 0, -(:n)), (:job, {ItemState.PENDING}, 0, :n)"""
+            ),
+            {"job": job_id, "n": len(mine)},
+        )
+    apply_tally(connection)
+    return len(rows)
+
+
+def create_shard(connection: Connection, job_id: int, model_id: int, priority: int, photo_ids: list[int]) -> None:
+    """Create one pending shard and put these items of the job into it, as pending."""
+    connection.execute(
+        text(f"""WITH made AS (
+                   INSERT INTO core.shard (job_id, model_id, priority, photos, state)
+                   VALUES (:job, :model, :priority, :n, {WorkState.PENDING}) RETURNING shard_id)
+                 UPDATE core.job_item i SET shard_id = made.shard_id, state = {ItemState.PENDING}, code = 0
+                 FROM made WHERE i.job_id = :job AND i.photo_id = ANY (:photos)"""),
+        {"job": job_id, "model": model_id, "priority": priority, "n": len(photo_ids), "photos": photo_ids},
+    )
+
+
+_PUBLISH_SHARDS = f"""
+UPDATE core.shard s SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
+FROM (SELECT shard_id FROM core.shard JOIN core.job j USING (job_id)
+      WHERE core.shard.state = {WorkState.PENDING} AND core.shard.model_id = :model
+        AND (next_attempt_at IS NULL OR next_attempt_at <= now()) AND j.state = {JobState.RUNNING}
+      ORDER BY core.shard.priority DESC, shard_id LIMIT :room FOR UPDATE OF shard SKIP LOCKED) chosen
+WHERE s.shard_id = chosen.shard_id RETURNING s.shard_id"""
+
+_PUBLISH_RANGES = f"""
+UPDATE core.list_range r SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
+FROM (SELECT range_id FROM core.list_range JOIN core.job j USING (job_id)
+      WHERE core.list_range.state = {WorkState.PENDING} AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+        AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
+      ORDER BY j.priority DESC, range_id LIMIT :room FOR UPDATE OF list_range SKIP LOCKED) chosen
+WHERE r.range_id = chosen.range_id RETURNING r.range_id"""
+
+
+def publishable(connection: Connection) -> list[Doorbell]:
+    """Mark as queued what there is room for, foremost first, and return the messages to send after the commit."""
+    bells = []
+    models = connection.execute(text("SELECT model_id, name FROM core.model ORDER BY 1")).all()
+    for model_id, name in models:
+        queue = annotate_queue(name)
+        room = _room(connection, queue, f"core.shard WHERE model_id = {int(model_id)} AND")
+        ids = connection.execute(text(_PUBLISH_SHARDS), {"model": model_id, "room": room}).scalars()
+        bells += [Doorbell(kind="annotate", queue=queue, work_id=work_id) for work_id in ids]
+    room = _room(connection, INGEST_QUEUE, "core.list_range WHERE")
+    ids = connection.execute(text(_PUBLISH_RANGES), {"room": room}).scalars()
+    return bells + [Doorbell(kind="ingest", queue=INGEST_QUEUE, work_id=work_id) for work_id in ids]
+
+
+def take_back(connection: Connection, bells: Sequence[Doorbell]) -> None:
+    """These messages could not be sent: the work is pending again, for whoever looks for more."""
+    for kind, table, key in (("annotate", "core.shard", "shard_id"), ("ingest", "core.list_range", "range_id")):
+        connection.execute(
+            text(
+                f"UPDATE {table} SET state = {WorkState.PENDING} WHERE {key} = ANY (CAST(:ids AS bigint[])) AND state = {WorkState.QUEUED}"
+            ),
+            {"ids": [bell.work_id for bell in bells if bell.kind == kind]},
+        )
+
+
+def annotate_queue(model: str) -> str:
+    """The queue that workers serving `model` listen to."""
+    return f"annotate.{model}"
+
+
+def _room(connection: Connection, queue: str, table_where: str) -> int:
+    living = connection.execute(
+        text("SELECT count(*) FROM core.worker WHERE queue = :queue AND last_seen > now() - make_interval(secs => :s)"),
+        {"queue": queue, "s": WORKER_SILENT_SECONDS},
+    ).scalar_one()
+    queued = connection.execute(text(f"SELECT count(*) FROM {table_where} state = {WorkState.QUEUED}")).scalar_one()
+    return max(0, WINDOW_PER_WORKER * max(1, living) - queued)
+
+
+_FINISH_JOBS = f"""
+UPDATE core.job j SET finished_at = now(), state = CASE
+    WHEN EXISTS (SELECT FROM core.job_count c WHERE c.job_id = j.job_id AND c.state = {ItemState.FAILED}
+                 AND c.photos > 0) THEN {JobState.SUCCEEDED_WITH_ERRORS} ELSE {JobState.SUCCEEDED} END
+FROM (SELECT job_id FROM core.job WHERE state = {JobState.RUNNING} ORDER BY 1 FOR UPDATE SKIP LOCKED) running
+WHERE j.job_id = running.job_id
+  AND NOT EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id AND r.state <> {WorkState.DONE})
+  AND NOT EXISTS (SELECT FROM core.job_count c WHERE c.job_id = j.job_id
+                  AND c.state IN ({ItemState.PENDING}, {ItemState.RETRY}) AND c.photos > 0)
+RETURNING j.job_id"""
+
+
+def finish_jobs(connection: Connection) -> list[int]:
+    """End the jobs whose listing is complete and whose photos are all in a terminal state."""
+    return list(connection.execute(text(_FINISH_JOBS)).scalars())

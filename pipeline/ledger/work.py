@@ -1,0 +1,149 @@
+"""Leases: who works on which shard or key range, and for how long.
+
+Theory of operation
+    A *work item* is a row of `core.shard` or `core.list_range`. Both run the same machine:
+
+        pending ──publish──▶ queued ──claim (epoch + 1)──▶ leased ──finish──▶ done
+           ▲  ▲                 │                            │
+           │  └──── stale ──────┘                            │
+           └── released (stop, outage), or expired (death) ──┘──second death──▶ split (shards)
+
+Laws
+1. A claim commits before any work; there is one winner, whatever the number of messages.
+2. Every later statement of the holder names its epoch, and does nothing when the epoch has moved on.
+3. Only the database's clock is read.
+4. A *death* is a lease that expired unreleased, begun (`lease_started`), while its worker fell silent. Nothing else
+   brings a photo nearer to quarantine.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from pipeline.records import ItemState, JobState, Lease, PhotoTask, Version, WorkState
+
+OPEN = f"{WorkState.PENDING}, {WorkState.QUEUED}"
+
+_CLAIM = """
+UPDATE {table} w SET state = {leased}, lease_epoch = lease_epoch + 1, lease_owner = :owner,
+       lease_until = clock_timestamp() + make_interval(secs => :seconds){reset}
+WHERE w.{key} = :id AND w.state IN ({open}) AND (w.next_attempt_at IS NULL OR w.next_attempt_at <= now())
+  AND EXISTS (SELECT FROM core.job j WHERE j.job_id = w.job_id AND j.state IN ({created}, {running}))
+RETURNING w.{key}, w.job_id, w.lease_epoch"""
+
+_CLAIM_NEXT = f"""
+SELECT s.shard_id FROM core.shard s JOIN core.job j USING (job_id)
+WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
+  AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())
+ORDER BY s.priority DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED"""
+
+_RENEW = f"""
+UPDATE {{table}} w SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
+FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[])) AS l(id, epoch)
+WHERE w.{{key}} = l.id AND w.lease_epoch = l.epoch AND w.state = {WorkState.LEASED}
+RETURNING w.{{key}}"""
+
+_RELEASE = f"""
+UPDATE {{table}} w SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL,
+       next_attempt_at = CASE WHEN :delay > 0 THEN now() + make_interval(secs => :delay) END
+FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[])) AS l(id, epoch)
+WHERE w.{{key}} = l.id AND w.lease_epoch = l.epoch AND w.state = {WorkState.LEASED}"""
+
+
+@dataclass(frozen=True)
+class WorkTable:
+    """One of the two kinds of work."""
+
+    table: str
+    key: str
+    reset: str  # what a claim clears beside the lease
+
+    def claim(self, connection: Connection, work_id: int, owner: str, lease_seconds: float) -> Lease | None:
+        """Take this piece of work if it is free; None: someone else has it, it is done, or its job does not run."""
+        statement = _CLAIM.format(
+            table=self.table,
+            key=self.key,
+            reset=self.reset,
+            open=OPEN,
+            leased=int(WorkState.LEASED),
+            created=int(JobState.CREATED),
+            running=int(JobState.RUNNING),
+        )
+        row = connection.execute(text(statement), {"id": work_id, "owner": owner, "seconds": lease_seconds}).first()
+        return None if row is None else Lease(work_id=row[0], job_id=row[1], epoch=row[2])
+
+    def renew(self, connection: Connection, leases: Sequence[Lease], lease_seconds: float) -> frozenset[int]:
+        """Prolong `leases`; return the ids of those still held."""
+        statement = _RENEW.format(table=self.table, key=self.key)
+        held = connection.execute(text(statement), {**_pairs(leases), "seconds": lease_seconds}).scalars()
+        return frozenset(held)
+
+    def release(self, connection: Connection, leases: Sequence[Lease], delay_seconds: float = 0) -> None:
+        """Hand `leases` back, unfinished; nobody is blamed. They may be claimed again after the delay."""
+        statement = _RELEASE.format(table=self.table, key=self.key)
+        connection.execute(text(statement), {**_pairs(leases), "delay": delay_seconds})
+
+
+SHARDS = WorkTable("core.shard", "shard_id", ", lease_started = false")
+RANGES = WorkTable("core.list_range", "range_id", "")
+
+
+def claim_next_shard(connection: Connection, model_id: int, owner: str, lease_seconds: float) -> Lease | None:
+    """Take the foremost pending shard of the model, without waiting for its message."""
+    shard_id = connection.execute(text(_CLAIM_NEXT), {"model": model_id}).scalar()
+    return None if shard_id is None else SHARDS.claim(connection, shard_id, owner, lease_seconds)
+
+
+def mark_started(connection: Connection, lease: Lease) -> None:
+    """Say that photos of this shard are in hand: from now on an expiry may count as a death."""
+    connection.execute(
+        text("UPDATE core.shard SET lease_started = true WHERE shard_id = :id AND lease_epoch = :epoch"),
+        {"id": lease.work_id, "epoch": lease.epoch},
+    )
+
+
+def open_photos(connection: Connection, lease: Lease) -> list[PhotoTask]:
+    """The photos of a shard that are still to be done, by key."""
+    rows = connection.execute(
+        text(f"""SELECT i.job_id, i.shard_id, p.photo_id, p.content_rev, b.uri AS bucket, p.key, p.etag, p.size,
+                        p.version_id
+                 FROM core.job_item i JOIN core.photo p USING (photo_id) JOIN core.bucket b USING (bucket_id)
+                 WHERE i.shard_id = :shard AND i.state = {ItemState.PENDING} ORDER BY p.key"""),
+        {"shard": lease.work_id},
+    )
+    return [PhotoTask(**row._mapping) for row in rows]
+
+
+def cursor_of(connection: Connection, lease: Lease) -> str | None:
+    """Where the listing of a range goes on."""
+    query = text("SELECT cursor FROM core.list_range WHERE range_id = :id")
+    return connection.execute(query, {"id": lease.work_id}).scalar_one()
+
+
+def note_changed(connection: Connection, task: PhotoTask, version: Version) -> None:
+    """Write down that a photo's bytes are no longer those that were listed; does nothing if a lister knows already."""
+    connection.execute(
+        text("""UPDATE core.photo SET etag = :etag, size = :size, content_rev = content_rev + 1
+                WHERE photo_id = :photo AND content_rev = :rev AND (etag, size) <> (:etag, :size)"""),
+        {"etag": version.etag, "size": version.size, "photo": task.photo_id, "rev": task.content_rev},
+    )
+
+
+def note_worker(connection: Connection, worker_id: str, queue: str, *, progressed: bool) -> None:
+    """Say that this worker is alive, and whether it got anything done since it last said so."""
+    connection.execute(
+        text("""INSERT INTO core.worker (worker_id, queue, last_progress) VALUES (:id, :queue, now())
+                ON CONFLICT (worker_id) DO UPDATE SET last_seen = now(),
+                    last_progress = CASE WHEN :progressed THEN now() ELSE core.worker.last_progress END"""),
+        {"id": worker_id, "queue": queue, "progressed": progressed},
+    )
+
+
+def forget_worker(connection: Connection, worker_id: str) -> None:
+    """Take a worker that stops in good order off the list."""
+    connection.execute(text("DELETE FROM core.worker WHERE worker_id = :id"), {"id": worker_id})
+
+
+def _pairs(leases: Sequence[Lease]) -> dict[str, list[int]]:
+    return {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}

@@ -1,0 +1,223 @@
+"""What one user photographs, in a handful of categories that overlap nowhere and add up to everything.
+
+Law of the file, over integers and so exactly:
+1. The cells partition the user's mass: chosen categories + other + unsure = root.
+2. A category's mass is its *area*, what lies inside it in the display tree, so that cells never count a photo twice.
+3. *unsure* is what reached no broadest shown category (each of those holds less than 40 % of the labels, and no such
+   category lies above it); *other* is what reached one, but none of the chosen.
+4. No chosen category lies above another, neither in the display tree nor in the graph.
+
+Which k are chosen: those with the greatest total worth, found exactly. The worth of a category is
+
+    specificity x mass x photos / (photos + EVIDENCE),    specificity = sqrt(information / log2 L)
+
+Without the last factor a free cell would always be spent on splitting: whoever took six photos of six breeds would be
+shown four kinds of dog. With it, a category must be met a few times before it says more than the one above it.
+"""
+
+import heapq
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipeline.records import WHOLE
+from taxonomy.graph import Taxonomy
+
+BROAD = 0.4  # share of the labels from which on a category says too little to be shown
+EVIDENCE = 2  # photos; with so many, a category is worth half of what it would be with very many of the same mass
+SLIVER = 200  # a category with less than one part in so many of the mass could not be seen, and goes to other
+STEPS = 1 << 20  # specificity is rounded to this many steps, so that worths are integers and ties are ties
+CELLS = 4  # categories shown unless asked otherwise
+MOST_CELLS = 12
+
+Kind = Literal["category", "other", "unsure"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CategoryTotal:
+    """One row of a user's totals."""
+
+    column: int  # of the taxonomy
+    photos: int  # distinct photos that carry the tag; 0 for area-only columns
+    mass: int  # ten-thousandths of a photo, summed over the user's photos
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """One part of a profile."""
+
+    kind: Kind
+    node: int | None  # of the taxonomy; None unless a category
+    wnid: str | None
+    name: str
+    path: tuple[str, ...]  # synset ids in the display tree, from the broadest shown category down to this one
+    photos: int | None  # distinct photos that carry the tag; None unless a category
+    mass: int  # ten-thousandths of a photo; > 0
+    share: float  # of the profile's mass, 0 to 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Profile:
+    """A user's photos in a few cells: categories by mass, largest first, then other, then unsure. No cell is empty."""
+
+    photos: int  # analysed
+    mass: int  # of all cells together: ten-thousandths of a photo
+    cells: tuple[Cell, ...]
+
+    def per_mille(self) -> tuple[int, ...]:
+        """Each cell's share in thousandths, by largest remainders: together exactly 1000 (nothing if no photos)."""
+        floors = [1000 * cell.mass // self.mass for cell in self.cells]
+        left = [1000 * cell.mass % self.mass for cell in self.cells]
+        by_remainder = sorted(range(len(floors)), key=lambda i: (-left[i], i))
+        for i in by_remainder[: (1000 if floors else 0) - sum(floors)]:
+            floors[i] += 1
+        return tuple(floors)
+
+
+def profile(totals: Sequence[CategoryTotal], taxonomy: Taxonomy, k: int = CELLS) -> Profile:
+    """The profile of a user with these totals, in at most `k` (at least 1) categories besides other and unsure.
+
+    Only categories that at least one photo is tagged with are named. A user without photos has no cells.
+    """
+    if k < 1:
+        raise ValueError(f"A profile shows at least one category, not {k}.")
+    user = _User(totals, taxonomy)
+    root = user.area(0)
+    cells = [_category(node, user, taxonomy) for node in choose(worths(user, taxonomy), taxonomy, k)]
+    cells.sort(key=lambda cell: (-cell.mass, cell.wnid))
+    shown = sum(user.area(node) for node in broadest_shown(taxonomy))
+    cells.append(_rest("other", shown - sum(cell.mass for cell in cells), root))
+    cells.append(_rest("unsure", root - shown, root))
+    return Profile(photos=root // WHOLE, mass=root, cells=tuple(cell for cell in cells if cell.mass))
+
+
+class _User:
+    """A user's totals by node."""
+
+    def __init__(self, totals: Sequence[CategoryTotal], taxonomy: Taxonomy) -> None:
+        self._totals = {total.column: total for total in totals}
+        self._area_column = taxonomy.area_column.tolist()
+        self.tagged = [t.column for t in totals if t.column < taxonomy.nodes and t.photos > 0]
+
+    def area(self, node: int) -> int:
+        total = self._totals.get(self._area_column[node])
+        return total.mass if total else 0
+
+    def photos(self, node: int) -> int:
+        return self._totals[node].photos
+
+
+def broadest_shown(taxonomy: Taxonomy) -> tuple[int, ...]:
+    """The nodes below 40 % of the labels that are drawn directly inside one that is not."""
+    limit = BROAD * taxonomy.classes
+    parents = taxonomy.display_parent.tolist()
+    counts = taxonomy.leaf_count.tolist()
+    return tuple(v for v, above in enumerate(parents) if counts[v] < limit and above >= 0 and counts[above] >= limit)
+
+
+def worths(user: _User, taxonomy: Taxonomy) -> dict[int, int]:
+    """What showing a node would be worth, for every node that may be shown."""
+    limit = BROAD * taxonomy.classes
+    found = {}
+    for node in sorted(user.tagged):
+        mass, photos = user.area(node), user.photos(node)
+        specific = taxonomy.leaf_count[node] < limit and taxonomy.shown_as[node] == node
+        if specific and mass > 0 and mass * SLIVER >= user.area(0):
+            specificity = math.sqrt(taxonomy.bits[node] / math.log2(taxonomy.classes))
+            found[node] = round(STEPS * specificity) * mass * photos // (photos + EVIDENCE)
+    return found
+
+
+def choose(worth: dict[int, int], taxonomy: Taxonomy, k: int) -> tuple[int, ...]:
+    """At most `k` of the nodes in `worth`, none above another, with the greatest sum of worths; ties always alike.
+
+    A tree of choices can be maximised exactly, but the graph forbids some pairs that the tree allows (a trolley may be
+    drawn among the vehicles and yet be a container). So the tree is solved without regard to them; where its best
+    choice holds such a pair, it is solved again without the one and without the other, best outlook first.
+    """
+    order = itertools.count()
+    best, nodes = _best_in_tree(worth, taxonomy, k)
+    outlooks = [(-best, next(order), nodes, frozenset[int]())]
+    tried = {frozenset[int]()}
+    while True:
+        _, _, nodes, without = heapq.heappop(outlooks)
+        pair = next(_conflicts(nodes, taxonomy), None)
+        if pair is None:
+            return nodes
+        for node in pair:
+            fewer = without | {node}
+            if fewer not in tried:
+                tried.add(fewer)
+                best, nodes = _best_in_tree({v: w for v, w in worth.items() if v not in fewer}, taxonomy, k)
+                heapq.heappush(outlooks, (-best, next(order), nodes, fewer))
+
+
+def _conflicts(nodes: Sequence[int], taxonomy: Taxonomy) -> Iterator[tuple[int, int]]:
+    pairs = itertools.permutations(sorted(nodes), 2)
+    return ((below, above) for below, above in pairs if taxonomy.is_under(below, above))
+
+
+#: By j, the greatest worth of at most j nodes of a subtree, and these nodes.
+Table = list[tuple[int, tuple[int, ...]]]
+
+
+def _best_in_tree(worth: dict[int, int], taxonomy: Taxonomy, k: int) -> tuple[int, tuple[int, ...]]:
+    """The greatest worth of at most k nodes of which none lies above another in the display tree, and these nodes."""
+    parents = taxonomy.display_parent
+    tables: dict[int, Table] = {}
+    for node in range(taxonomy.nodes - 1, -1, -1):  # children come after their parents
+        table = tables.pop(node, [(0, ())])
+        alone = worth.get(node, 0)
+        if alone:
+            table = [(0, ())] + [max(best, (alone, (node,)), key=_worth) for best in table[1:] or [(0, ())]]
+        if node == 0:
+            return table[-1]
+        if len(table) > 1:
+            above = int(parents[node])
+            tables[above] = _both(tables[above], table, k) if above in tables else table
+    raise AssertionError("unreachable: the last node is the root")
+
+
+def _both(left: Table, right: Table, k: int) -> Table:
+    """The table of two subtrees side by side."""
+    size = min(k, len(left) + len(right) - 2)
+    joined = []
+    for j in range(size + 1):
+        splits = range(max(0, j - len(right) + 1), min(j, len(left) - 1) + 1)
+        i = max(splits, key=lambda i: left[i][0] + right[j - i][0])
+        joined.append((left[i][0] + right[j - i][0], left[i][1] + right[j - i][1]))
+    return joined
+
+
+def _worth(option: tuple[int, tuple[int, ...]]) -> int:
+    return option[0]
+
+
+def _category(node: int, user: _User, taxonomy: Taxonomy) -> Cell:
+    synset = taxonomy.synsets[node]
+    return Cell(
+        kind="category",
+        node=node,
+        wnid=synset.wnid,
+        name=synset.name,
+        path=_path(node, taxonomy),
+        photos=user.photos(node),
+        mass=user.area(node),
+        share=user.area(node) / user.area(0),
+    )
+
+
+def _path(node: int, taxonomy: Taxonomy) -> tuple[str, ...]:
+    limit = BROAD * taxonomy.classes
+    path: list[str] = []
+    while node >= 0 and taxonomy.leaf_count[node] < limit:
+        path.append(taxonomy.synsets[node].wnid)
+        node = int(taxonomy.display_parent[node])
+    return tuple(reversed(path))
+
+
+def _rest(kind: Literal["other", "unsure"], mass: int, root: int) -> Cell:
+    share = mass / root if root else 0.0
+    return Cell(kind=kind, node=None, wnid=None, name=kind, path=(), photos=None, mass=mass, share=share)

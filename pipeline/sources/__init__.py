@@ -1,0 +1,1 @@
+"""Where photos come from: S3 prefixes, local folders, manifests. Each lists pages of `PhotoRef`."""

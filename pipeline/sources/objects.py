@@ -1,0 +1,38 @@
+"""One photo's bytes, for whoever needs just one: thumbnails and checks. (Workers fetch in bulk: `workers.fetch`.)"""
+
+from pipeline.errors import PhotoChanged
+from pipeline.records import Version
+from pipeline.sources.folder import LOCAL, read_local
+from pipeline.sources.s3 import S3Access, parse_uri, translated
+
+
+class Objects:
+    """Reads photos from where the ledger says they are. Threads may share it."""
+
+    def __init__(self, access: S3Access) -> None:
+        self.place = access.place
+        self._client = access.client()
+
+    def head(self, bucket: str, key: str) -> Version:
+        """What the object is now; PhotoGone if it is not there any more."""
+        name, _ = parse_uri(bucket)
+        with translated(self.place, f"{bucket}/{key}"):
+            answer = self._client.head_object(Bucket=name, Key=key)
+        return Version(etag=answer["ETag"].strip('"'), size=answer["ContentLength"])
+
+    def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
+        """The bytes of the photo, if it is still the one that was listed.
+
+        Raises:
+            PhotoGone, PhotoChanged: it is not.
+            ServiceDown: the store does not answer.
+        """
+        if bucket == LOCAL:
+            return read_local(key, etag, size)
+        name, _ = parse_uri(bucket)
+        with translated(self.place, f"{bucket}/{key}"):
+            answer = self._client.get_object(Bucket=name, Key=key, IfMatch=f'"{etag}"')
+            data = answer["Body"].read()
+        if len(data) != size:
+            raise PhotoChanged(f"{bucket}/{key} has {len(data)} bytes, listed were {size}.")
+        return data

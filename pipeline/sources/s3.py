@@ -1,0 +1,209 @@
+"""Photos under an S3 prefix, listed with boto3; and the one place that knows how S3 says no.
+
+S3 lists keys in the order of their UTF-8 bytes, at most 1,000 at a time; `StartAfter` resumes after any key, so the
+checkpoint is simply the last key. (Directory buckets have neither order nor StartAfter and are refused by their name.)
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    HTTPClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
+from botocore.exceptions import (
+    ConnectionError as BotoConnectionError,
+)
+
+from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
+from pipeline.records import Code, Page, PhotoRef, Refusal
+from pipeline.settings import Settings
+from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
+from pipeline.sources.user_rule import UserRule
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectTypeDef
+
+AMAZON = "aws"  # PICTOGRAPH_S3_ENDPOINT_URL=aws means Amazon's own endpoints
+
+_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
+_CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
+_GONE = frozenset({"NoSuchKey", "404", "NotFound", "NoSuchVersion"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Access:
+    """How to reach the object store."""
+
+    endpoint_url: str | None  # None: Amazon's own
+    access_key_id: str | None  # None: the usual AWS chain
+    secret_access_key: str | None
+    region: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "S3Access":
+        """The access that the settings describe."""
+        secret = settings.s3_secret_access_key
+        endpoint = settings.s3_endpoint_url
+        return cls(
+            endpoint_url=None if endpoint == AMAZON else endpoint,
+            access_key_id=settings.s3_access_key_id,
+            secret_access_key=secret.get_secret_value() if secret else None,
+            region=settings.s3_region,
+        )
+
+    @property
+    def place(self) -> str:
+        """The endpoint, for messages."""
+        return self.endpoint_url or f"Amazon S3 ({self.region})"
+
+    def client(self, connections: int = 16) -> "S3Client":
+        """A client; threads may share it, processes may not."""
+        own = self.endpoint_url is not None
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 4},
+            connect_timeout=3,
+            read_timeout=15,
+            max_pool_connections=connections,
+            s3={"addressing_style": "path" if own else "auto"},
+            # Other servers than Amazon's store or refuse the newer checksum trailers.
+            request_checksum_calculation="when_required" if own else "when_supported",
+            response_checksum_validation="when_required" if own else "when_supported",
+        )
+        with translated(self.place):
+            return boto3.client(
+                "s3",
+                endpoint_url=self.endpoint_url,
+                aws_access_key_id=self.access_key_id,
+                aws_secret_access_key=self.secret_access_key,
+                region_name=self.region,
+                config=config,
+            )
+
+
+@contextmanager
+def translated(place: str, what: str = "") -> Iterator[None]:
+    """Turn botocore's errors into ours; `what` is the bucket or object the call was about."""
+    try:
+        yield
+    except ClientError as exc:
+        raise _from_response(exc, place, what) from exc
+    except (NoCredentialsError, PartialCredentialsError) as exc:
+        raise SourceError(
+            "There are no S3 credentials; set PICTOGRAPH_S3_ACCESS_KEY_ID and PICTOGRAPH_S3_SECRET_ACCESS_KEY."
+        ) from exc
+    except (ParamValidationError, ValueError) as exc:
+        raise SourceError(f"{what or place} is no valid S3 name ({str(exc).splitlines()[-1]}).") from exc
+    except (BotoConnectionError, HTTPClientError) as exc:
+        raise ServiceDown(f"S3 at {place} does not answer; is it running, and is the address right?") from exc
+    except BotoCoreError as exc:
+        raise ServiceDown(f"S3 at {place} failed: {exc}.") from exc
+
+
+def _from_response(exc: ClientError, place: str, what: str) -> Exception:
+    code = str(exc.response.get("Error", {}).get("Code", ""))
+    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "NoSuchBucket":
+        return SourceError(f"There is no bucket {what} at {place}; check the name and the endpoint.")
+    if code in _CREDENTIALS:
+        return SourceError(f"S3 at {place} refuses our credentials ({code}); check the access key and its secret.")
+    if code in _THROTTLED or status == 503:
+        return Throttled(f"S3 at {place} asks us to slow down ({code}).")
+    if code in ("AccessDenied", "403", "Forbidden") or status == 403:
+        return SourceError(f"Our S3 credentials may not read {what or place}; ask for list and read permission.")
+    if code in _GONE or status == 404:
+        return PhotoGone(f"{what} is no longer there.")
+    if code == "PreconditionFailed" or status == 412:
+        return PhotoChanged(f"{what} was overwritten since it was listed.")
+    if status >= 500:
+        return ServiceDown(f"S3 at {place} failed with {status} {code}.")
+    return SourceError(f"S3 at {place} refused {what}: {code} {exc.response.get('Error', {}).get('Message', '')}.")
+
+
+def parse_uri(uri: str) -> tuple[str, str]:
+    """Split ``s3://bucket/prefix`` into bucket and prefix.
+
+    Raises:
+        SourceError: no bucket is named.
+    """
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not bucket:
+        raise SourceError(f"{uri!r} is no S3 address; write s3://bucket/prefix.")
+    return bucket, prefix
+
+
+class S3Prefix:
+    """All objects under ``s3://bucket/prefix/``. The prefix is a folder: a final slash is added where it is missing."""
+
+    def __init__(self, uri: str, rule: UserRule, access: S3Access) -> None:
+        self.bucket, prefix = parse_uri(uri)
+        self.prefix = prefix if prefix.endswith("/") or not prefix else prefix + "/"
+        self.rule = rule
+        self.place = access.place
+        self.client = access.client()
+
+    def check(self) -> None:
+        """See `Source.check`."""
+        if not self._list(None, 1):
+            raise SourceError(
+                f"There is nothing under s3://{self.bucket}/{self.prefix}; check the prefix, or upload photos first."
+            )
+
+    def page(self, cursor: str | None, limit: int) -> Page:
+        """See `Source.page`; the cursor is the last key."""
+        objects = self._list(cursor, limit)
+        refs, refusals = [], []
+        for item in objects:
+            met = self._meet(item)
+            (refs if isinstance(met, PhotoRef) else refusals).append(met)  # type: ignore[arg-type]
+        last = len(objects) < limit
+        end = objects[-1]["Key"] if objects else cursor or self.prefix
+        return Page(refs=tuple(refs), refusals=tuple(refusals), gone=(), cursor=end, last=last)
+
+    def covered(self, cursor: str | None, page: Page) -> Interval | None:
+        """See `Source.covered`: everything between the two cursors; on the last page, to the end of the prefix."""
+        upto = after_prefix(self.prefix) if page.last else page.cursor
+        return Interval(bucket=f"s3://{self.bucket}", after=cursor or self.prefix, upto=upto)
+
+    def _list(self, after: str | None, limit: int) -> "list[ObjectTypeDef]":
+        with translated(self.place, self.bucket):
+            answer = self.client.list_objects_v2(
+                Bucket=self.bucket, Prefix=self.prefix, StartAfter=after or "", MaxKeys=limit
+            )
+        return answer.get("Contents", [])
+
+    def _meet(self, item: "ObjectTypeDef") -> PhotoRef | Refusal:
+        key, size = item["Key"], item["Size"]
+        if not storable(key):
+            return bad_key(key)
+        if key.endswith("/") and size == 0:
+            return Refusal(name=key, code=Code.NOT_A_PHOTO, reason="is a folder marker, not a photo.")
+        user = self.rule.owner(key.removeprefix(self.prefix))
+        if user is None:
+            return no_user(key, self.rule.template)
+        return PhotoRef(
+            bucket=f"s3://{self.bucket}",
+            key=key,
+            user=user,
+            etag=item["ETag"].strip('"'),
+            size=size,
+            modified_at=item["LastModified"],
+        )
+
+
+def create_bucket(access: S3Access, bucket: str) -> None:
+    """Create the bucket unless it is there."""
+    client = access.client()
+    with translated(access.place, bucket):
+        names = [found["Name"] for found in client.list_buckets().get("Buckets", [])]
+        if bucket not in names:
+            client.create_bucket(Bucket=bucket)

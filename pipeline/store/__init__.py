@@ -1,0 +1,1 @@
+"""Everything that speaks SQL: tables, sessions, the merge transaction, queries. The one home for it."""

@@ -1,0 +1,153 @@
+"""Taxonomies, models and decisions in the database, and the map between a taxonomy's columns and the ledger's nodes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, text
+
+from pipeline.errors import ConfigurationError
+from pipeline.store.staging import copy_rows
+from taxonomy.decide import Decision
+from taxonomy.graph import Taxonomy
+
+MOST_NODES = 32_767  # node ids are smallint and never reused
+REGISTRAR = 7_420_016  # advisory lock: node ids are given out by one transaction at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A model as the database knows it."""
+
+    model_id: int
+    name: str
+    decision_rev: int
+    nodes: NDArray[np.int16]  # shape (columns,): ledger node id of each column of the taxonomy
+
+
+def register_model(
+    connection: Connection, name: str, fingerprint: bytes, taxonomy: Taxonomy, decision: Decision
+) -> Registered:
+    """Make the model known, with its taxonomy, its partition of the results and its decision; does nothing if it is.
+
+    The first model ever registered becomes the active one.
+    """
+    connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": REGISTRAR})
+    taxonomy_id = _register_taxonomy(connection, taxonomy)
+    model_id = connection.execute(
+        text("SELECT model_id FROM core.model WHERE fingerprint = :f"), {"f": fingerprint}
+    ).scalar()
+    if model_id is None:
+        model_id = connection.execute(
+            text("""INSERT INTO core.model (name, fingerprint, taxonomy_id, active)
+                    SELECT :name, :f, :taxonomy, NOT EXISTS (SELECT FROM core.model WHERE active)
+                    RETURNING model_id"""),
+            {"name": name, "f": fingerprint, "taxonomy": taxonomy_id},
+        ).scalar_one()
+        partition = f"core.photo_result_{int(model_id)}"
+        connection.execute(
+            text(f"CREATE TABLE {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})")
+        )
+    connection.execute(
+        text("""INSERT INTO core.decision (model_id, revision, rule, threshold)
+                VALUES (:model, :revision, :rule, :threshold) ON CONFLICT DO NOTHING"""),
+        {"model": model_id, "revision": decision.revision, "rule": decision.rule, "threshold": decision.threshold},
+    )
+    nodes = _nodes_by_column(connection, taxonomy_id)
+    return Registered(model_id=model_id, name=name, decision_rev=decision.revision, nodes=nodes)
+
+
+def registered_model(connection: Connection, name: str) -> int:
+    """The id of the newest model of that name; ConfigurationError if none is registered."""
+    query = text("SELECT model_id FROM core.model WHERE name = :name ORDER BY model_id DESC LIMIT 1")
+    model_id = connection.execute(query, {"name": name}).scalar()
+    if model_id is None:
+        raise ConfigurationError(
+            f"The database knows no model {name!r}; start a worker that serves it: `pictograph worker --model {name}`."
+        )
+    return int(model_id)
+
+
+def _register_taxonomy(connection: Connection, taxonomy: Taxonomy) -> int:
+    digest = bytes.fromhex(taxonomy.sha256)
+    query = text("SELECT taxonomy_id FROM core.taxonomy WHERE sha256 = :sha256")
+    known = connection.execute(query, {"sha256": digest}).scalar()
+    if known is not None:
+        return int(known)
+    taxonomy_id: int = connection.execute(
+        text("INSERT INTO core.taxonomy (name, sha256, labels) VALUES (:name, :sha256, :n) RETURNING taxonomy_id"),
+        {"name": taxonomy.name, "sha256": digest, "n": len(taxonomy.labels)},
+    ).scalar_one()
+    nodes = _register_categories(connection, taxonomy)
+    _place_categories(connection, taxonomy_id, taxonomy, nodes)
+    return taxonomy_id
+
+
+def _columns(taxonomy: Taxonomy) -> list[tuple[int, bool]]:
+    """(synset index, area only) of each column."""
+    plain = [(v, False) for v in range(len(taxonomy.synsets))]
+    return plain + [(int(v), True) for v in taxonomy.areas]
+
+
+def _register_categories(connection: Connection, taxonomy: Taxonomy) -> list[int]:
+    rows = connection.execute(text("SELECT wnid, area_only, node FROM core.category")).all()
+    known = {(wnid, area_only): node for wnid, area_only, node in rows}
+    following = max(known.values(), default=0) + 1
+    columns = _columns(taxonomy)
+    for v, area_only in columns:
+        key = (taxonomy.synsets[v].wnid, area_only)
+        if key not in known:
+            known[key] = following
+            following += 1
+            if following > MOST_NODES + 1:
+                raise ConfigurationError(
+                    f"Taxonomy {taxonomy.name!r} would need more than {MOST_NODES} categories in all; it is not stored."
+                )
+            synset = taxonomy.synsets[v]
+            connection.execute(
+                text("INSERT INTO core.category VALUES (:node, :wnid, :area, :name, :lemmas, :gloss)"),
+                {
+                    "node": known[key],
+                    "wnid": synset.wnid,
+                    "area": area_only,
+                    "name": synset.name,
+                    "lemmas": list(synset.lemmas),
+                    "gloss": synset.gloss,
+                },
+            )
+    return [known[taxonomy.synsets[v].wnid, area_only] for v, area_only in columns]
+
+
+def _place_categories(connection: Connection, taxonomy_id: int, taxonomy: Taxonomy, nodes: list[int]) -> None:
+    places = []
+    for column, (v, _) in enumerate(_columns(taxonomy)):
+        parent = taxonomy.display_parent[v]
+        above = None if parent < 0 else nodes[parent]
+        shown = nodes[taxonomy.shown_as[v]]
+        size, bits, depth = int(taxonomy.leaf_count[v]), float(taxonomy.bits[v]), int(taxonomy.depth[v])
+        places.append((taxonomy_id, nodes[column], column, size, bits, depth, above, shown))
+    _insert(
+        connection,
+        "taxonomy_category",
+        "taxonomy_id smallint, node smallint, position smallint, leaf_count int, bits float8, depth smallint, "
+        "display_parent smallint, shown_as smallint",
+        places,
+    )
+    closure = [(taxonomy_id, nodes[a], nodes[d], distance) for a, d, distance in taxonomy.closure.tolist()]
+    _insert(
+        connection,
+        "category_closure",
+        "taxonomy_id smallint, ancestor smallint, descendant smallint, distance smallint",
+        closure,
+    )
+
+
+def _insert(connection: Connection, table: str, columns: str, rows: list[tuple[int | float | None, ...]]) -> None:
+    copy_rows(connection, f"new_{table}", columns, rows)
+    names = ", ".join(column.split()[0] for column in columns.split(", "))
+    connection.execute(text(f"INSERT INTO core.{table} ({names}) SELECT {names} FROM new_{table}"))
+
+
+def _nodes_by_column(connection: Connection, taxonomy_id: int) -> NDArray[np.int16]:
+    query = text("SELECT node FROM core.taxonomy_category WHERE taxonomy_id = :id ORDER BY position")
+    return np.array(connection.execute(query, {"id": taxonomy_id}).scalars().all(), dtype=np.int16)

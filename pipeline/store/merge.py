@@ -1,0 +1,189 @@
+"""The one transaction that turns finished photos into rows and exact totals.
+
+Theory of operation
+    The engine hands over a batch of `PhotoResult`, of one model, from one or more shards. One transaction stores the
+    results, changes the totals by exactly what it changed in the results, closes the job's items and finishes the
+    shards that have nothing left. Only after its commit may a message be acknowledged.
+
+Laws
+1. A repeat is a no-op: a result wins only if its (content_rev, decision_rev, seen by the model) is greater than the
+   stored one's; an item is closed only if it is open. So a COMMIT whose reply was lost may be sent again.
+2. A result counts only if the photo still has the content that was read (`content_rev`); otherwise the item goes back
+   to `retry`, at once.
+3. Users under erasure are skipped; the lock on the user row makes the eraser wait for us, or us see the tombstone.
+4. Lock order, everywhere in the system: app_user < photo < photo_result < user_category < category_total
+   < job_item < job_count < shard < job, each by ascending key.
+5. Results are keyed by content, not by lease: a merge that comes after its lease was lost still stores what is right,
+   and leaves the shard to its new holder.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, WorkState
+from pipeline.store.staging import Field, copy_rows
+from pipeline.store.tally import apply_tally, ensure_tally
+from pipeline.store.totals import COLLECT, apply_delta, collect_forgotten, ensure_delta
+
+BACKOFF_FIRST_SECONDS = 5.0
+BACKOFF_LAST_SECONDS = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What one merge did."""
+
+    stored: int  # results written or replaced
+    closed: dict[tuple[ItemState, Code], int]  # items that reached a terminal state
+    finished: frozenset[int]  # shard ids
+
+
+_STAGE = """job_id bigint, photo_id bigint, content_rev int, state smallint, code smallint, headline smallint,
+            nodes smallint[], masses smallint[], tags smallint[], sha256 bytea, taken_at timestamptz, message text"""
+
+_SEEN = ", ".join(str(int(code)) for code in sorted(SEEN))
+
+# One row per staged photo: what shall become of it, decided under the locks on its user and on itself.
+_LOCK_USERS = """
+SELECT FROM core.app_user u WHERE u.user_id IN (
+    SELECT p.user_id FROM core.photo p JOIN staged s USING (photo_id)) ORDER BY u.user_id FOR KEY SHARE"""
+_LOCK_PHOTOS = """
+SELECT FROM core.photo p WHERE p.photo_id IN (SELECT photo_id FROM staged)
+ORDER BY p.photo_id FOR NO KEY UPDATE"""
+_VERDICT = f"""
+INSERT INTO verdict
+SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, p.user_id,
+    CASE WHEN u.deleted_at IS NOT NULL THEN {ItemState.ERASED} WHEN p.gone_at IS NOT NULL THEN {ItemState.FAILED}
+         WHEN p.content_rev <> s.content_rev THEN {ItemState.RETRY} ELSE s.state END,
+    CASE WHEN u.deleted_at IS NOT NULL THEN {Code.NONE} WHEN p.gone_at IS NOT NULL THEN {Code.GONE}
+         WHEN p.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END
+FROM staged s JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
+ORDER BY s.job_id, s.photo_id, s.content_rev DESC"""
+
+# `results` holds a photo once, though two jobs may bring it in one batch.
+_STORE = f"""
+WITH results AS (
+    SELECT DISTINCT ON (photo_id) * FROM verdict
+    WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
+      AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE})
+    ORDER BY photo_id, content_rev DESC
+), changed AS (
+    INSERT INTO core.photo_result AS r (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline,
+                                        nodes, masses, tags, sha256)
+    SELECT :model, photo_id, user_id, content_rev, :decision, final_code, headline, nodes, masses, tags, sha256
+    FROM results ORDER BY photo_id
+    ON CONFLICT (model_id, photo_id) DO UPDATE
+    SET user_id = EXCLUDED.user_id, content_rev = EXCLUDED.content_rev, decision_rev = EXCLUDED.decision_rev,
+        outcome = EXCLUDED.outcome, headline = EXCLUDED.headline, nodes = EXCLUDED.nodes, masses = EXCLUDED.masses,
+        tags = EXCLUDED.tags, sha256 = EXCLUDED.sha256
+    WHERE (r.content_rev, r.decision_rev, r.outcome IN ({_SEEN}))
+        < (EXCLUDED.content_rev, EXCLUDED.decision_rev, EXCLUDED.outcome IN ({_SEEN}))
+    RETURNING new.model_id,
+        old.user_id AS old_user, old.nodes AS old_nodes, old.masses AS old_masses, old.tags AS old_tags,
+        new.user_id AS new_user, new.nodes AS new_nodes, new.masses AS new_masses, new.tags AS new_tags
+), collected AS ({COLLECT})
+SELECT count(*) FROM changed"""
+
+_TAKEN = """
+UPDATE core.photo p SET taken_at = v.taken_at, taken_from = 1
+FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
+WHERE p.photo_id = v.photo_id AND p.taken_from = 0 AND p.taken_at <> v.taken_at"""
+
+_GONE = f"""
+WITH gone AS (
+    UPDATE core.photo p SET gone_at = now() FROM verdict v
+    WHERE p.photo_id = v.photo_id AND v.final_code = {Code.GONE} AND p.gone_at IS NULL
+    RETURNING p.photo_id
+) INSERT INTO forgotten SELECT DISTINCT photo_id FROM gone"""
+
+# Trouble of the infrastructure waits and tries again; only after the patience is it the photo's end in this job.
+_CLOSE = f"""
+WITH moved AS (
+    UPDATE core.job_item i
+    SET (state, code) = (SELECT CASE WHEN given_up THEN {ItemState.FAILED} ELSE v.final END,
+                                CASE WHEN given_up THEN {Code.INFRASTRUCTURE} ELSE v.final_code END
+                         FROM (SELECT v.final = {ItemState.RETRY} AND v.state = {ItemState.RETRY}
+                                  AND i.first_retry_at < now() - make_interval(secs => :patience) AS given_up) g),
+        attempts = i.attempts + 1, message = nullif(v.message, ''),
+        shard_id = CASE WHEN v.final = {ItemState.RETRY} THEN NULL ELSE i.shard_id END,
+        first_retry_at = CASE WHEN v.final = {ItemState.RETRY} THEN coalesce(i.first_retry_at, now()) END,
+        next_attempt_at = CASE
+            WHEN v.final = {ItemState.RETRY} AND v.state = {ItemState.RETRY}
+            THEN now() + make_interval(secs => (0.5 + random() / 2) * least(
+                {BACKOFF_LAST_SECONDS}, {BACKOFF_FIRST_SECONDS} * 2 ^ least(i.attempts, 10)))
+            WHEN v.final = {ItemState.RETRY} THEN now() END
+    FROM verdict v
+    WHERE i.job_id = v.job_id AND i.photo_id = v.photo_id AND i.state IN ({ItemState.PENDING}, {ItemState.RETRY})
+    RETURNING i.job_id, old.state AS old_state, old.code AS old_code, new.state AS new_state, new.code AS new_code
+) INSERT INTO tally
+  SELECT job_id, old_state, old_code, -count(*) FROM moved GROUP BY 1, 2, 3
+  UNION ALL SELECT job_id, new_state, new_code, count(*) FROM moved GROUP BY 1, 2, 3"""
+
+_FINISH = f"""
+UPDATE core.shard s SET state = {WorkState.DONE}, lease_owner = NULL, lease_until = NULL
+FROM (SELECT s.shard_id FROM core.shard s
+      JOIN unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[])) AS l(shard_id, epoch) USING (shard_id)
+      WHERE s.lease_epoch = l.epoch AND s.state = {WorkState.LEASED} ORDER BY 1 FOR UPDATE OF s) mine
+WHERE s.shard_id = mine.shard_id AND NOT EXISTS (
+    SELECT FROM core.job_item i WHERE i.shard_id = s.shard_id AND i.state = {ItemState.PENDING})
+RETURNING s.shard_id"""
+
+
+def merge(
+    connection: Connection,
+    *,
+    model_id: int,
+    decision_rev: int,
+    results: Sequence[PhotoResult],
+    leases: Sequence[Lease],
+    patience_seconds: float,
+) -> Merged:
+    """Store `results`, update the totals, close the items, finish those of `leases` that have no open photo left."""
+    copy_rows(connection, "staged", _STAGE, map(_row, results))
+    _create_work_tables(connection)
+    connection.execute(text(_LOCK_USERS))
+    connection.execute(text(_LOCK_PHOTOS))
+    connection.execute(text(_VERDICT))
+    stored = connection.execute(text(_STORE), {"model": model_id, "decision": decision_rev}).scalar_one()
+    connection.execute(text(_TAKEN))
+    if connection.execute(text(_GONE)).rowcount:
+        collect_forgotten(connection)
+    apply_delta(connection)
+    connection.execute(text(_CLOSE), {"patience": patience_seconds})
+    closed = apply_tally(connection)
+    finished = connection.execute(
+        text(_FINISH), {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
+    ).scalars()
+    return Merged(stored=stored, closed=closed, finished=frozenset(finished))
+
+
+def _create_work_tables(connection: Connection) -> None:
+    ensure_delta(connection)
+    ensure_tally(connection)
+    for name, columns in (
+        ("verdict", f"{_STAGE}, user_id bigint, final smallint, final_code smallint"),
+        ("forgotten", "photo_id bigint"),
+    ):
+        connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"))
+
+
+def _row(result: PhotoResult) -> Iterable[Field]:
+    task, note = result.task, result.annotation
+    if note is not None and (not note.masses or note.masses[0] != WHOLE):
+        raise ValueError(f"photo {task.photo_id}: the root's mass must be {WHOLE}")
+    return (
+        task.job_id,
+        task.photo_id,
+        task.content_rev,
+        int(result.state),
+        int(result.code),
+        note.headline if note else None,
+        note.nodes if note else (),
+        note.masses if note else (),
+        note.tags if note else (),
+        result.sha256,
+        result.taken_at,
+        result.message.replace("\0", ""),
+    )

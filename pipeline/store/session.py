@@ -1,0 +1,106 @@
+"""Connections and transactions: one engine per process, one owner per transaction, foreign errors translated."""
+
+import itertools
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from pipeline.errors import ConfigurationError, PictographError, ServiceDown
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the transaction may simply run again
+NO_TABLES = frozenset({"42P01", "3F000"})  # undefined table, undefined schema
+REFUSALS = ("authentication failed", "does not exist", "no password supplied", "no pg_hba.conf entry")
+MAX_ATTEMPTS = 8
+
+
+class Database:
+    """A PostgreSQL database. Threads share it; processes do not."""
+
+    def __init__(self, url: str, application: str, connections: int = 4) -> None:
+        parsed = make_url(url).set(drivername="postgresql+psycopg2")
+        self.place = f"{parsed.host}:{parsed.port or 5432}/{parsed.database}"
+        self.engine = create_engine(
+            parsed,
+            pool_pre_ping=True,
+            pool_size=connections,
+            max_overflow=2,
+            pool_recycle=1800,
+            connect_args={
+                "connect_timeout": 5,
+                "tcp_user_timeout": 15_000,
+                "application_name": application,
+                "options": "-c TimeZone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s",
+            },
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Yield a connection inside a transaction: committed at the end, rolled back on any error."""
+        with self._translated(), self.engine.begin() as connection:
+            yield connection
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction of its own, again after a deadlock or serialization failure.
+
+        `work` must be safe to repeat: a COMMIT whose reply was lost may have happened.
+        """
+        for attempt in itertools.count(1):
+            try:
+                with self.transaction() as connection:
+                    return work(connection)
+            except DBAPIError as exc:
+                if _sqlstate(exc) not in REPEATABLE or attempt == MAX_ATTEMPTS:
+                    raise
+                log.info("transaction repeated after %s", _sqlstate(exc))
+                time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (DBAPIError, PoolTimeout) as exc:
+            translated = self._translate(exc)
+            if translated is None:
+                raise
+            raise translated from exc
+
+    def _translate(self, exc: DBAPIError | PoolTimeout) -> PictographError | None:
+        state = _sqlstate(exc)
+        detail = "".join(str(getattr(exc, "orig", exc)).strip().splitlines()[-1:])
+        if state in NO_TABLES:
+            return ConfigurationError(f"The database {self.place} has no tables yet; run `pictograph migrate`.")
+        # libpq gives no SQLSTATE for a refused connection: its words are all there is.
+        if state is None and any(words in detail for words in REFUSALS):
+            return ConfigurationError(f"Postgres at {self.place} refuses us ({detail}); check PICTOGRAPH_DATABASE_URL.")
+        ended = state is not None and state.startswith(("08", "57P"))
+        lost = state is None and isinstance(exc, OperationalError | InterfaceError | PoolTimeout)
+        if ended or lost:
+            return ServiceDown(f"Postgres at {self.place} does not answer ({detail}); is it running?")
+        return None
+
+
+def _sqlstate(exc: BaseException) -> str | None:
+    return getattr(getattr(exc, "orig", None), "pgcode", None)

@@ -1,0 +1,233 @@
+"""A profile as a picture: squarified rectangles whose areas are the masses, as SVG; and as CSV.
+
+Layout: M. Bruls, K. Huizing, J. J. van Wijk, "Squarified Treemaps", Proc. Joint Eurographics and IEEE TCVG Symposium
+on Visualization, 2000. Rows are filled along the shorter side for as long as that makes the worst shape in the row
+better.
+
+The SVG needs no script, style sheet, font or other file, holds no style attribute (a strict Content-Security-Policy
+allows it inline), carries its numbers as text, and is the same bytes for the same profile. Colours lie in
+`pipeline.palette`.
+"""
+
+import csv as csv_format
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import escape, quoteattr
+
+from pipeline.lettering import LINE_HEIGHT, Line, fit
+from pipeline.palette import HATCH, INK, UNSURE, Paint, paints
+from pipeline.profile import Cell, Profile
+
+GAP = 3.0  # between cells, in user units
+PADDING = 10.0  # around a cell's text
+CORNER = 4
+LEAST, READABLE, MOST = 10.0, 13.0, 34.0  # sizes of letters
+FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rectangle:
+    """A place in the picture; x to the right, y down."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def layout(masses: Sequence[int], width: float, height: float) -> list[Rectangle]:
+    """One rectangle per mass (> 0), in order, that together fill width x height; areas are proportional to masses."""
+    free = Rectangle(x=0.0, y=0.0, width=width, height=height)
+    placed: list[Rectangle] = []
+    left = sum(masses)
+    start = 0
+    while start < len(masses):
+        end = _row_end(masses, start, left, free)
+        row = masses[start:end]
+        rectangles, free = _place(row, sum(row) / left, free)
+        placed += rectangles
+        left -= sum(row)
+        start = end
+    return placed
+
+
+def _row_end(masses: Sequence[int], start: int, left: int, free: Rectangle) -> int:
+    """Where the row that begins at `start` ends: before the first mass that would make its worst shape worse."""
+    scale = free.width * free.height / left
+    side = min(free.width, free.height)
+    end = start + 1
+    while end < len(masses) and _worst(masses[start : end + 1], scale, side) <= _worst(masses[start:end], scale, side):
+        end += 1
+    return end
+
+
+def _worst(row: Sequence[int], scale: float, side: float) -> float:
+    """The greatest aspect ratio (>= 1) in a row of areas mass * scale along `side`."""
+    thickness = sum(row) * scale / side
+    lengths = [mass * scale / thickness for mass in row]
+    return max(max(length / thickness, thickness / length) for length in lengths)
+
+
+def _place(row: Sequence[int], part: float, free: Rectangle) -> tuple[list[Rectangle], Rectangle]:
+    """The row's rectangles, in the given part of the free space, and what stays free."""
+    wide = free.width >= free.height  # the row stands upright at the left, else lies along the top
+    thickness = (free.width if wide else free.height) * part
+    length = free.height if wide else free.width
+    total = sum(row)
+    before = 0
+    placed = []
+    for mass in row:
+        start, end = length * (before / total), length * ((before + mass) / total)
+        before += mass
+        if wide:
+            placed.append(Rectangle(x=free.x, y=free.y + start, width=thickness, height=end - start))
+        else:
+            placed.append(Rectangle(x=free.x + start, y=free.y, width=end - start, height=thickness))
+    if wide:
+        rest = Rectangle(x=free.x + thickness, y=free.y, width=free.width - thickness, height=free.height)
+    else:
+        rest = Rectangle(x=free.x, y=free.y + thickness, width=free.width, height=free.height - thickness)
+    return placed, rest
+
+
+# ---- SVG
+
+
+def svg(profile: Profile, title: str, width: int = 960, height: int = 600) -> str:
+    """The treemap as one SVG element, width x height in CSS pixels; same profile and title, same bytes."""
+    cells = "".join(
+        _group(cell, place, paint, mille)
+        for cell, place, paint, mille in zip(
+            profile.cells,
+            layout([cell.mass for cell in profile.cells], width, height),
+            paints(profile.cells),
+            profile.per_mille(),
+            strict=True,
+        )
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
+        f' role="img" aria-labelledby="treemap-title treemap-desc" font-family={_quoted(FONTS)}>'
+        f'<title id="treemap-title">{_text(title)}</title>'
+        f'<desc id="treemap-desc">{_text(describe(profile))}</desc>'
+        f"{_PATTERN}{cells or _empty(width, height)}</svg>\n"
+    )
+
+
+def describe(profile: Profile) -> str:
+    """The profile's numbers in a sentence."""
+    if not profile.cells:
+        return "No photos have been analysed yet."
+    parts = [
+        f"{cell.name} {percent(mille)}" + (f" ({photos(cell.photos)})" if cell.photos is not None else "")
+        for cell, mille in zip(profile.cells, profile.per_mille(), strict=True)
+    ]
+    return f"{photos(profile.photos)}: {', '.join(parts)}."
+
+
+def percent(mille: int) -> str:
+    """Thousandths as people read them: 462 is "46.2 %"."""
+    return f"{mille // 10}.{mille % 10} %"
+
+
+def photos(count: int) -> str:
+    """A number of photos, in words."""
+    return f"{count:,} photo{'s' if count != 1 else ''}"
+
+
+_PATTERN = (
+    '<defs><pattern id="treemap-hatch" width="8" height="8" patternUnits="userSpaceOnUse"'
+    f' patternTransform="rotate(45)"><rect width="8" height="8" fill="{UNSURE}"/>'
+    f'<rect width="3" height="8" fill="{HATCH}"/></pattern></defs>'
+)
+
+
+def _empty(width: int, height: int) -> str:
+    return (
+        f'<rect width="{width}" height="{height}" rx="{CORNER}" fill="{UNSURE}"/>'
+        f'<text x="{_round(width / 2)}" y="{_round(height / 2)}" text-anchor="middle" fill="{INK}"'
+        f' font-size="18">No photos yet</text>'
+    )
+
+
+def _group(cell: Cell, place: Rectangle, paint: Paint, mille: int) -> str:
+    x, y = place.x + GAP / 2, place.y + GAP / 2
+    width, height = max(place.width - GAP, 0.5), max(place.height - GAP, 0.5)
+    fill = "url(#treemap-hatch)" if cell.kind == "unsure" else paint.fill
+    numbers = percent(mille) + (f" · {photos(cell.photos)}" if cell.photos is not None else "")
+    return (
+        f'<g class="cell {cell.kind}"><title>{_text(f"{cell.name}: {numbers}")}</title>'
+        f'<rect x="{_round(x)}" y="{_round(y)}" width="{_round(width)}" height="{_round(height)}" rx="{CORNER}"'
+        f' fill="{fill}"/>'
+        f'<svg x="{_round(x)}" y="{_round(y)}" width="{_round(width)}" height="{_round(height)}">'  # clips its text
+        f'<g fill="{paint.text}">{_words(cell.name, (numbers, percent(mille)), width, height)}</g></svg></g>'
+    )
+
+
+def _words(name: str, numbers: Sequence[str], width: float, height: float) -> str:
+    """The name in the upper left corner, and below it the first of `numbers` that fits; turned in a narrow column."""
+    upright = _written(name, numbers, width, height)
+    if upright or height <= width:
+        return upright
+    turned = _written(name, numbers, height, width)
+    return f'<g transform="translate({_round(width)} 0) rotate(90)">{turned}</g>' if turned else ""
+
+
+def _written(name: str, numbers: Sequence[str], width: float, height: float) -> str:
+    padding = min(PADDING, width / 10, height / 8)
+    across, down = width - 2 * padding, height - 2 * padding
+    lines = fit(name, (across, max(0.4 * down, min(down, 2 * LEAST))), (LEAST, MOST))
+    if not lines:
+        return ""
+    written = [(line, 650) for line in lines]
+    left = down - sum(line.size * LINE_HEIGHT for line in lines)
+    sizes = LEAST, max(READABLE, 0.55 * lines[0].size)
+    fitting = (fit(text, (across, left), sizes) for text in numbers)
+    written += [(line, 400) for line in next((found for found in fitting if len(found) == 1), [])]
+    return _set(written, padding)
+
+
+def _set(written: Sequence[tuple[Line, int]], padding: float) -> str:
+    """Lines (and their weights) below one another."""
+    elements = []
+    y = padding
+    for line, weight in written:
+        baseline = y + line.size * 0.95
+        elements.append(
+            f'<text x="{_round(padding)}" y="{_round(baseline)}" font-size="{_round(line.size)}"'
+            f' font-weight="{weight}">{_text(line.text)}</text>'
+        )
+        y += line.size * LINE_HEIGHT
+    return "".join(elements)
+
+
+def _round(number: float) -> str:
+    return f"{number:.2f}".rstrip("0").rstrip(".")
+
+
+_FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
+
+
+def _text(text: str) -> str:
+    return escape(_FORBIDDEN.sub("\ufffd", text))
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_FORBIDDEN.sub("\ufffd", text))
+
+
+# ---- CSV
+
+COLUMNS = ("kind", "wnid", "name", "photos", "mass", "share")
+
+
+def csv(profile: Profile) -> str:
+    """The cells as CSV (RFC 4180) with a header line; `mass` in ten-thousandths of a photo, empty where not known."""
+    out = io.StringIO()
+    writer = csv_format.writer(out, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for cell in profile.cells:
+        writer.writerow((cell.kind, cell.wnid, cell.name, cell.photos, cell.mass, f"{cell.share:.6f}"))
+    return out.getvalue()

@@ -1,0 +1,366 @@
+"""The embedded stack with its real servers: who may leave, who may be killed, and what must be there afterwards."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import psutil
+import psycopg2
+import pytest
+import redis
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from pictograph import stack
+from pictograph.stack import Service
+from pictograph.stack.home import Home
+from pictograph.stack.processes import NOBODY, left_over
+from pipeline.errors import ConfigurationError, ServiceDown
+
+ROOT = Path(__file__).parents[2]
+SERVERS = frozenset({"postgres", "valkey-server", "weed"})
+DATABASE = frozenset({Service.POSTGRES})
+
+USER = """
+import dataclasses, json, sys, time
+from pathlib import Path
+from pictograph import stack
+with stack.open(Path(sys.argv[1]), need=sys.argv[2:]) as endpoints:
+    print(json.dumps(dataclasses.asdict(endpoints)), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A home, with a space in its name, whose servers run for the whole module."""
+    home = tmp_path_factory.mktemp("a home")
+    with closing(stack.open(home)) as hold:
+        yield home, hold.endpoints
+    assert stack.wait_until_stopped(home)
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A home of the test's own; nothing of it may be alive afterwards."""
+    folder = tmp_path / "home"
+    yield folder
+    for keeper in keepers_of(folder):
+        keeper.terminate()  # it need not wait for its grace
+    assert stack.wait_until_stopped(folder, 15)
+    assert alive(folder) == []
+
+
+class User:
+    """Another process that uses the stack."""
+
+    def __init__(self, home, need=DATABASE, prefix=()):
+        command = [*prefix, sys.executable, "-c", USER, str(home), *need]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
+        self.endpoints = None
+
+    def wait_ready(self):
+        line = self.process.stdout.readline()
+        assert line, "the user ended early"
+        self.endpoints = stack.Endpoints(**json.loads(line))
+        return self
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def user():
+    """A factory of users that are killed at the end, if they have not been."""
+    users = []
+
+    def start(*arguments, **options):
+        users.append(User(*arguments, **options))
+        return users[-1]
+
+    yield start
+    for one in users:
+        one.kill()
+
+
+def alive(home):
+    return [process.pid for process in left_over(Home(home).mark, SERVERS)]
+
+
+def keepers_of(home):
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if {"pictograph.stack.keeper", str(home)} <= set(process.info["cmdline"] or ())
+    ]
+
+
+def keeper_of(home):
+    (keeper,) = keepers_of(home)
+    return keeper
+
+
+def kill_servers(home):
+    for pid in alive(home):
+        os.kill(pid, signal.SIGKILL)
+
+
+def eventually(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return condition()
+
+
+def query(endpoints, sql, commit=False):
+    with closing(psycopg2.connect(endpoints.database_url, connect_timeout=2)) as connection, connection.cursor() as at:
+        at.execute(sql)
+        if commit:
+            connection.commit()
+            return None
+        return at.fetchone()
+
+
+def connects(endpoints):
+    try:
+        return query(endpoints, "SELECT 1") == (1,)
+    except psycopg2.OperationalError:
+        return False
+
+
+def s3(endpoints, secret=None):
+    return boto3.client(
+        "s3",
+        endpoint_url=endpoints.s3_endpoint_url,
+        aws_access_key_id=endpoints.s3_access_key_id,
+        aws_secret_access_key=secret or endpoints.s3_secret_access_key,
+        region_name="us-east-1",
+        config=Config(s3={"addressing_style": "path"}, retries={"total_max_attempts": 2}),
+    )
+
+
+def broker(endpoints):
+    return redis.Redis.from_url(endpoints.broker_url)
+
+
+def write(endpoints):
+    query(endpoints, "CREATE SCHEMA core; CREATE TABLE core.t AS SELECT 7 AS seven", commit=True)
+    s3(endpoints).create_bucket(Bucket="photos")
+    s3(endpoints).put_object(Bucket="photos", Key="a b+ü.jpg", Body=b"bytes")
+
+
+def read(endpoints):
+    photo = s3(endpoints).get_object(Bucket="photos", Key="a b+ü.jpg")
+    return query(endpoints, "SELECT seven FROM core.t"), photo["Body"].read()
+
+
+WRITTEN = ((7,), b"bytes")
+
+
+def test_only_the_loopback_address_is_listened_on(shared):
+    home, endpoints = shared
+    family = keeper_of(home).children(recursive=True)
+    listening = {
+        connection.laddr
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN or connection.type == socket.SOCK_DGRAM
+    }
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    first = Home(home).first_port()
+    assert {address.port for address in listening} == set(range(first, first + 10))
+
+
+def test_a_wrong_secret_is_refused_everywhere(shared):
+    _, endpoints = shared
+    assert broker(endpoints).ping()
+    with pytest.raises(redis.AuthenticationError):
+        broker(replace(endpoints, broker_url=endpoints.broker_url.replace("@", "wrong@"))).ping()
+    with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+        s3(endpoints, "wrong").list_buckets()
+    with pytest.raises(psycopg2.OperationalError, match="password"):
+        psycopg2.connect(endpoints.database_url, password="wrong", connect_timeout=2)
+
+
+def test_inner_ports_serve_nobody_without_a_token(shared):
+    home, endpoints = shared
+    s3(endpoints).create_bucket(Bucket="private")
+    s3(endpoints).put_object(Bucket="private", Key="photo", Body=b"bytes")
+    filer = Home(home).first_port() + 8
+    with socket.create_connection(("127.0.0.1", filer), 2) as connection:
+        connection.sendall(b"GET /buckets/private/photo HTTP/1.0\r\n\r\n")
+        assert b" 401 " in connection.recv(1000).splitlines()[0]
+
+
+def test_no_file_with_a_secret_can_be_read_by_others(shared):
+    home, endpoints = shared
+    assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
+    secrets = [endpoints.s3_secret_access_key, *(url.split(":")[2].split("@")[0] for url in (endpoints.broker_url,))]
+    for process in (keeper_of(home), *keeper_of(home).children(recursive=True)):
+        assert not any(secret in word for word in process.cmdline() for secret in secrets)
+    for path in home.rglob("*"):
+        if path.is_file() and path.suffix in {".json", ".toml", ".conf"} and path.parent.name != "postgres":
+            assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+def test_the_database_owner_owns_no_more_than_the_database(shared):
+    _, endpoints = shared
+    rights = "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+    assert query(endpoints, rights) == (False, False, False)
+    assert query(endpoints, "SELECT has_database_privilege('pictograph', 'CREATE')") == (True,)
+
+
+def test_a_second_user_gets_the_same_servers_and_the_first_may_leave(home):
+    first = stack.open(home)
+    with stack.open(home) as endpoints:
+        assert endpoints == first.endpoints
+        pids = alive(home)
+        first.close()
+        first.close()
+        time.sleep(2)  # longer than the keeper's grace
+        assert set(alive(home)) >= set(pids[:1])
+        assert connects(endpoints)
+        write(endpoints)
+        assert read(endpoints) == WRITTEN
+    assert stack.wait_until_stopped(home, 5)
+    assert alive(home) == []
+    assert not connects(endpoints)
+
+
+def test_the_kill_of_the_only_user_stops_the_servers(home, user):
+    one = user(home).wait_ready()
+    assert alive(home)
+    one.kill()
+    assert eventually(lambda: not alive(home), 5)
+
+
+def test_killed_keeper_takes_the_servers_along_and_the_data_stays(home):
+    with stack.open(home) as before:
+        write(before)
+        keeper_of(home).kill()
+        assert eventually(lambda: not alive(home), 5)
+        with stack.open(home) as after:
+            assert after == before
+            assert read(after) == WRITTEN
+
+
+def test_everything_killed_at_once_recovers(home):
+    with stack.open(home) as before:
+        write(before)
+        keeper_of(home).kill()
+        kill_servers(home)
+        assert eventually(lambda: not alive(home), 5)
+        (home / "postgres" / "postmaster.pid").write_text(f"{os.getpid()}\n{home}/postgres\n")  # as if a pid were reused
+        with stack.open(home) as after:
+            assert read(after) == WRITTEN
+
+
+def test_a_killed_server_comes_back_at_its_address(home):
+    with stack.open(home, DATABASE) as endpoints:
+        killed = alive(home)
+        kill_servers(home)
+        assert eventually(lambda: alive(home) and connects(endpoints), 8)
+        assert not set(killed) & set(alive(home))
+
+
+def test_left_over_servers_are_ended_before_new_ones_start(home, user):
+    """A keeper that was killed while a server hung: the death signal has no effect until the server goes on."""
+    one = user(home).wait_ready()
+    left = [pid for pid in alive(home) if psutil.Process(pid).name() == "valkey-server"]
+    os.kill(left[0], signal.SIGSTOP)
+    keeper_of(home).kill()
+    one.kill()
+    assert eventually(lambda: alive(home) == left)
+    with stack.open(home, DATABASE) as endpoints:
+        assert connects(endpoints)
+        assert not set(left) & set(alive(home))
+
+
+def test_users_who_arrive_at_once_share_one_keeper(home):
+    with ThreadPoolExecutor(4) as pool:
+        holds = list(pool.map(lambda _: stack.open(home, DATABASE), range(4)))
+    assert len({hold.endpoints for hold in holds}) == 1
+    assert len(keepers_of(home)) == 1
+    for hold in holds:
+        hold.close()
+
+
+def test_users_who_arrive_while_the_keeper_leaves_are_served(home):
+    for pause in (1.0, 1.2, 1.4):  # around its grace and its stopping
+        with stack.open(home, DATABASE) as endpoints:
+            assert connects(endpoints)
+        time.sleep(pause)
+
+
+def test_a_deleted_home_stops_the_servers(home):
+    with stack.open(home, DATABASE):
+        shutil.rmtree(home, ignore_errors=True)  # a server may write at the same moment
+        assert eventually(lambda: not alive(home), 5)
+
+
+def test_need_is_what_one_waits_for(home):
+    waits = []
+    with stack.open(home, DATABASE, waits.append):
+        assert waits[0] == DATABASE
+        assert Service.POSTGRES in Home(home).status().ready
+        with stack.open(home):
+            assert Home(home).status().ready == stack.ALL
+
+
+def test_a_server_that_cannot_start_is_named_with_its_log(home):
+    with stack.open(home, DATABASE):
+        keeper_of(home).terminate()
+        assert stack.wait_until_stopped(home)
+    (home / "postgres" / "PG_VERSION").write_text("9\n")
+    with pytest.raises(ServiceDown, match=r"postgres ended with status 1.*postgres\.log says: .*version"):
+        stack.open(home)
+
+
+def test_a_database_without_its_password_is_not_silently_replaced(home):
+    with stack.open(home, DATABASE):
+        keeper_of(home).terminate()
+        assert stack.wait_until_stopped(home)
+    (home / "credentials.json").unlink()
+    with pytest.raises(ConfigurationError, match="missing"):
+        stack.open(home)
+
+
+def test_a_home_that_cannot_be_made_is_a_configuration_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match="PICTOGRAPH_HOME"):
+        stack.open(tmp_path / "file" / "home")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_runs_the_servers_as_itself(home, user):
+    home.mkdir()
+    os.chown(home, NOBODY, NOBODY)
+    # The capability is for reaching this Python and the test's folder only, which may lie below root's own.
+    passage = ["--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"]
+    ids = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    one = user(home, stack.ALL, ["setpriv", *ids, *passage, "--"]).wait_ready()
+    write(one.endpoints)
+    assert read(one.endpoints) == WRITTEN
+    assert {psutil.Process(pid).uids().real for pid in alive(home)} == {NOBODY}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root only")
+def test_root_runs_no_server_as_root_even_below_a_folder_of_its_own(home):
+    home.parent.chmod(0o700)
+    with stack.open(home, DATABASE):
+        assert {psutil.Process(pid).uids().real for pid in alive(home)} == {NOBODY}
+    assert stat.S_IMODE(home.parent.stat().st_mode) == 0o700

@@ -1,0 +1,71 @@
+"""One heartbeat per worker process: it renews the leases of whatever is being done, and says that we are alive."""
+
+import logging
+import threading
+
+from pipeline.errors import PictographError
+from pipeline.ledger import work
+from pipeline.store.session import Database
+from workers.holdings import Holdings
+
+log = logging.getLogger(__name__)
+
+BEATS_PER_LEASE = 4
+SLOWEST_BEAT_SECONDS = 20.0
+STUCK_SECONDS = 60.0  # without a photo coming through for so long, leases are not renewed
+
+
+class Heart:
+    """A thread with a rhythm. Use as a context manager."""
+
+    def __init__(self, database: Database, worker_id: str, queue: str, lease_seconds: float) -> None:
+        self.worker_id = worker_id
+        self.lease_seconds = lease_seconds
+        self.database = database
+        self._queue = queue
+        self._holdings: Holdings | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, name="heart", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more, and take this worker off the list."""
+        self._stop.set()
+        self._thread.join()
+        try:
+            self.database.run(lambda connection: work.forget_worker(connection, self.worker_id))
+        except PictographError as exc:
+            log.info("leaving without a word: %s", exc)
+
+    def watch(self, holdings: Holdings | None) -> None:
+        """From now on renew these leases (None: there are none)."""
+        self._holdings = holdings
+
+    def _beat_on(self) -> None:
+        pause = min(SLOWEST_BEAT_SECONDS, self.lease_seconds / BEATS_PER_LEASE)
+        up = True
+        while True:
+            try:
+                self._beat()
+                if not up:
+                    log.info("the database answers again")
+                up = True
+            except PictographError as exc:
+                if up:
+                    log.warning("no heartbeat: %s", exc)
+                up = False
+            if self._stop.wait(pause):
+                return
+
+    def _beat(self) -> None:
+        holdings = self._holdings
+        leases = holdings.leases() if holdings else []
+        moving = holdings is not None and holdings.idle_seconds() < STUCK_SECONDS
+        with self.database.transaction() as connection:
+            work.note_worker(connection, self.worker_id, self._queue, progressed=moving)
+            held = work.SHARDS.renew(connection, leases, self.lease_seconds) if leases and moving else frozenset()
+        if holdings is not None and moving:
+            holdings.drop({lease.work_id for lease in leases} - held)

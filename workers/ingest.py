@@ -1,0 +1,72 @@
+"""Listing a source into the ledger: at most so many pages per task, each a transaction with its checkpoint."""
+
+import logging
+import threading
+from functools import partial
+
+from sqlalchemy import Connection
+
+from pipeline.errors import LeaseLost, ServiceDown, SourceError
+from pipeline.ledger import jobs, work
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.listing import finish_range, record_page
+from pipeline.records import Lease, Page
+from pipeline.settings import Settings
+from pipeline.sources.opening import open_source
+from pipeline.sources.s3 import S3Access
+from pipeline.sources.source import Interval
+from pipeline.sources.user_rule import UserRule
+from pipeline.store.session import Database
+
+log = logging.getLogger(__name__)
+
+PAGES_PER_TASK = 50  # then the range goes back, so that one huge bucket does not hold a worker for hours
+OUTAGE_PAUSE_SECONDS = 5.0
+
+
+def list_range(settings: Settings, database: Database, owner: str, range_id: int, stop: threading.Event) -> None:
+    """Claim a key range and list it, until it is done, 50 pages are read, or `stop` is set."""
+    lease = database.run(lambda c: work.RANGES.claim(c, range_id, owner, settings.lease_seconds))
+    if lease is None:
+        return
+    with database.transaction() as connection:
+        jobs.start(connection, lease.job_id)
+        job = jobs.find(connection, lease.job_id)
+    try:
+        finished = _list_pages(settings, database, job, lease, stop)
+        if not finished:
+            database.run(lambda c: work.RANGES.release(c, [lease]))
+    except SourceError as exc:
+        error = str(exc)
+        log.error("job %d cannot be listed: %s", job.job_id, error)
+        database.run(lambda c: jobs.fail(c, job.job_id, error))
+    except ServiceDown as exc:
+        log.warning("job %d waits: %s", job.job_id, exc)
+        database.run(lambda c: work.RANGES.release(c, [lease], OUTAGE_PAUSE_SECONDS))
+    except LeaseLost as exc:
+        log.warning("%s", exc)
+
+
+def _list_pages(settings: Settings, database: Database, job: Job, lease: Lease, stop: threading.Event) -> bool:
+    """Whether the range is finished."""
+    source = open_source(job.kind, job.source, UserRule.parse(job.user_rule, job.fixed_user), S3Access.of(settings))
+    with database.transaction() as connection:
+        cursor = work.cursor_of(connection, lease)
+    for _ in range(PAGES_PER_TASK):
+        if stop.is_set():
+            return False
+        page = source.page(cursor, settings.page_keys)
+        database.run(partial(_write, settings, job, lease, page, source.covered(cursor, page)))
+        if page.last:
+            return True
+        cursor = page.cursor
+    return False
+
+
+def _write(
+    settings: Settings, job: Job, lease: Lease, page: Page, covered: Interval | None, connection: Connection
+) -> None:
+    work.RANGES.renew(connection, [lease], settings.lease_seconds)
+    record_page(connection, job, lease, page, covered, settings.shard_photos)
+    if page.last:
+        finish_range(connection, job, lease)

@@ -1,0 +1,71 @@
+"""What a model is. Change any field but the name, and it is another model with results of its own.
+
+Light: importing this, or the registry, does not load torch.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from taxonomy.graph import load
+from workers.decode.records import Target
+
+Rgb = tuple[float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weights:
+    """A weights file inside an installed package, pinned by its hash."""
+
+    package: str  # import name
+    path: str  # inside the package
+    sha256: str
+    distribution: str  # what to install where the package is missing
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Canary:
+    """What the model says about one picture drawn by `workers.models.canary`, measured once in float32."""
+
+    picture: str
+    top: int  # class
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """A classifier over the labels of a taxonomy, with everything its output depends on."""
+
+    name: str
+    network: str  # timm's name of the architecture
+    weights: Weights
+    image_size: int  # pixels, side of the square input
+    resize: int  # pixels, short side of the scaled photo that the square is cut from
+    mean: Rgb  # of 0-255
+    std: Rgb  # of 0-255
+    canaries: tuple[Canary, ...]
+    taxonomy: str = "imagenet-1k"
+    temperature: float = 1.0  # logits are divided by it
+    crops: int = 1
+
+    @property
+    def target(self) -> Target:
+        """What the decoder has to deliver."""
+        return Target(size=self.image_size, resize=self.resize)
+
+    def fingerprint(self) -> str:
+        """Hex SHA-256 over weights, preprocessing, labels, taxonomy, temperature and crops: the model's identity.
+
+        Raises what `taxonomy.graph.load` raises.
+        """
+        taxonomy = load(self.taxonomy)
+        facts = {
+            "network": self.network,
+            "weights": self.weights.sha256,
+            "preprocessing": [self.image_size, self.resize, "bicubic", self.mean, self.std],
+            "labels": taxonomy.labels,
+            "taxonomy": taxonomy.sha256,
+            "temperature": self.temperature,
+            "crops": self.crops,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,99 @@
+"""The redriver: the loop around `pipeline.ledger.redrive`. Any number of them may run.
+
+Each tick: expired leases end, lost messages are taken back, waiting photos return, jobs end, and what there is room
+for is published. The broker may be away or wiped at any time: its epoch key tells, and the ledger is all there is.
+"""
+
+import logging
+import threading
+from dataclasses import dataclass, field
+
+import redis
+from celery import Celery
+from redis.exceptions import RedisError
+
+from pipeline.errors import PictographError, ServiceDown
+from pipeline.ledger import redrive
+from pipeline.settings import Settings
+from pipeline.store.session import Database
+from workers.send import ring
+
+log = logging.getLogger(__name__)
+
+EPOCH_KEY = "pictograph:epoch"
+
+
+@dataclass
+class Redriver:
+    """One redriver over one ledger and one broker."""
+
+    settings: Settings
+    database: Database
+    app: Celery
+    broker: redis.Redis
+    _down: str = field(default="", init=False)
+
+    @classmethod
+    def over(cls, settings: Settings, database: Database, app: Celery) -> "Redriver":
+        """A redriver with a broker connection of its own."""
+        url = app.conf.broker_url
+        broker = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=3)
+        return cls(settings, database, app, broker)
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until told to stop; trouble is logged once per change, never fatal."""
+        while not stop.is_set():
+            try:
+                self.tick()
+                self._note("")
+            except PictographError as exc:
+                self._note(str(exc))
+            stop.wait(self.settings.tick_seconds)
+
+    def tick(self) -> None:
+        """One look at the ledger.
+
+        Raises:
+            ServiceDown: the database or the broker is away; what was decided before stands.
+        """
+        self._end_what_is_over()
+        if self._broker_was_wiped():
+            taken_back = self.database.run(lambda c: redrive.unqueue(c, 0))
+            log.info("the broker is new or was wiped: %d messages will be sent again", taken_back)
+        self._publish()
+
+    def _end_what_is_over(self) -> None:
+        shard_photos = self.settings.shard_photos
+        expired = self.database.run(lambda c: redrive.expire_shards(c, shard_photos))
+        ranges = self.database.run(redrive.expire_ranges)
+        stale = self.database.run(lambda c: redrive.unqueue(c, self.settings.stale_seconds))
+        due = self.database.run(lambda c: redrive.gather_retries(c, shard_photos))
+        finished = self.database.run(redrive.finish_jobs)
+        for what, count in {**expired, "ranges expired": ranges, "stale": stale, "retried": due}.items():
+            if count:
+                log.info("%s: %d", what, count)
+        for job_id in finished:
+            log.info("job %d has ended", job_id)
+
+    def _broker_was_wiped(self) -> bool:
+        try:
+            return bool(self.broker.set(EPOCH_KEY, "1", nx=True))
+        except RedisError as exc:
+            raise ServiceDown("The broker does not answer; workers go on with what they hold.") from exc
+
+    def _publish(self) -> None:
+        bells = self.database.run(redrive.publishable)
+        for n, bell in enumerate(bells):
+            try:
+                ring(self.app, bell.kind, bell.queue, bell.work_id)
+            except ServiceDown:
+                unsent = bells[n:]
+                self.database.run(lambda c: redrive.take_back(c, unsent))
+                raise
+
+    def _note(self, down: str) -> None:
+        if down and not self._down:
+            log.warning("%s", down)
+        elif self._down and not down:
+            log.info("everything answers again")
+        self._down = down

@@ -1,0 +1,27 @@
+"""Ringing the doorbell: one message, one id, by queue name. Light: imports neither tasks nor torch.
+
+Only the queue's name routes a message. A named exchange would drop it silently once the broker has lost its bindings.
+"""
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from pipeline.errors import ServiceDown
+
+ANNOTATE = "pictograph.annotate"
+INGEST = "pictograph.ingest"
+
+TASKS = {"annotate": ANNOTATE, "ingest": INGEST}
+
+
+def ring(app: Celery, kind: str, queue: str, work_id: int) -> None:
+    """Send "start here" for a shard ("annotate") or a key range ("ingest"). Safe to repeat, safe to lose.
+
+    Raises:
+        ServiceDown: the broker does not take it.
+    """
+    try:
+        app.send_task(TASKS[kind], args=(work_id,), queue=queue)
+    except (OperationalError, RedisError, OSError) as exc:
+        raise ServiceDown("The broker does not answer; work goes on with what is claimed already.") from exc

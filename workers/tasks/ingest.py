@@ -1,0 +1,41 @@
+"""The ingest task: a shell around the listing. Needs neither torch nor decode children."""
+
+from functools import lru_cache
+
+from celery import shared_task
+from celery.signals import worker_process_init, worker_process_shutdown
+
+from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.settings import Settings
+from workers.drain import draining, listen
+from workers.heart import Heart
+from workers.ingest import list_range
+from workers.ledger import open_database, worker_id
+from workers.send import INGEST
+from workers.tasks import checked_id
+
+
+@lru_cache(maxsize=1)
+def heart() -> Heart:
+    """This process's heartbeat, and its database."""
+    settings = Settings()
+    return Heart(open_database(settings, "pictograph ingest"), worker_id(), INGEST_QUEUE, settings.lease_seconds)
+
+
+@worker_process_init.connect
+def prepare(**_: object) -> None:
+    """Say that this worker is here."""
+    listen()
+    heart().start()
+
+
+@worker_process_shutdown.connect
+def put_away(**_: object) -> None:
+    """Take this worker off the list."""
+    heart().stop()
+
+
+@shared_task(name=INGEST)
+def ingest(range_id: int) -> None:
+    """List this key range, or as much of it as one task may."""
+    list_range(Settings(), heart().database, heart().worker_id, checked_id(range_id), draining)
