@@ -1,9 +1,18 @@
-"""Fixtures that every level shares. Real servers are started once per run, and each test gets a database of its own."""
+"""Fixtures that every level shares: one embedded stack per run, an empty migrated database per test."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+
+from pictograph import stack
+from pictograph.stack import Endpoints
+from pipeline.settings import Settings
+from pipeline.sources.s3 import S3Access, create_bucket
+from pipeline.store.migrate import migrate
+from pipeline.store.session import Database
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -15,3 +24,52 @@ def shared_photos() -> Path:
     if not folder.is_dir():
         pytest.skip("the test photographs are not here; set PICTOGRAPH_TEST_PHOTOS to their folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+    """Real PostgreSQL, Valkey and S3 for the whole run."""
+    with stack.open(tmp_path_factory.mktemp("stack")) as found:
+        yield found
+
+
+@pytest.fixture
+def settings(endpoints: Endpoints, database: Database) -> Settings:
+    """Settings that name the servers, with leases and ticks short enough for tests."""
+    return Settings(
+        database_url=endpoints.database_url,
+        broker_url=endpoints.broker_url,
+        s3_endpoint_url=endpoints.s3_endpoint_url,
+        s3_access_key_id=endpoints.s3_access_key_id,
+        s3_secret_access_key=endpoints.s3_secret_access_key,
+        lease_seconds=3,
+        tick_seconds=0.2,
+        stale_seconds=3,
+        decode_processes=1,
+        fetch_threads=4,
+    )
+
+
+@pytest.fixture
+def database(endpoints: Endpoints) -> Iterator[Database]:
+    """The test's own database: empty, with the schema that the migrations make."""
+    with Database(endpoints.database_url, "pictograph tests", connections=10) as fresh:
+        with fresh.transaction() as connection:
+            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
+            connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+        migrate(fresh)
+        yield fresh
+
+
+@pytest.fixture
+def s3(settings: Settings) -> S3Access:
+    """Access to the object store."""
+    return S3Access.of(settings)
+
+
+@pytest.fixture
+def bucket(s3: S3Access, request: pytest.FixtureRequest) -> str:
+    """A bucket of the test's own."""
+    name = "test-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[:50].strip("-")
+    create_bucket(s3, name)
+    return name

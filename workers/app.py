@@ -1,6 +1,7 @@
 """The Celery application: a doorbell and nothing more. Each setting has its reason beside it."""
 
 from celery import Celery, bootsteps
+from celery.concurrency.base import BasePool
 from celery.worker import WorkController
 
 from pipeline.settings import Settings
@@ -27,7 +28,9 @@ class DrainStep(bootsteps.StartStopStep):
 
     def close(self, parent: WorkController) -> None:
         """Called when the worker begins to shut down, before it waits for its tasks."""
-        ring_children(parent.pool.info.get("processes", ()), DRAIN_SIGNAL)
+        pool: BasePool | None = parent.pool
+        if pool is not None:
+            ring_children(pool.info.get("processes", ()), DRAIN_SIGNAL)
 
 
 def create_app(settings: Settings, tasks: str | None = None) -> Celery:

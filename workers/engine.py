@@ -11,7 +11,7 @@ Theory of operation
     dry and a stream that is told to stop end the same way; a stop only empties `tasks`.
 
 Laws
-1. A photo that leaves `tasks` yields exactly one `PhotoResult`, unless the stream is stopping or its shard is lost.
+1. A photo taken from `tasks` yields exactly one `PhotoResult`, unless the stream stops or its shard is lost.
 2. A shard is finished by the merge that holds its last result; what is left at the end is handed back, blamelessly.
 3. The first error that is nobody's photo's fault ends the stream: it is raised from `run` after the leases are released.
 """
@@ -24,10 +24,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from pipeline.annotate import annotate
 from pipeline.errors import ModelError, PhotoChanged, ServiceDown, SkipPhoto
@@ -197,7 +199,7 @@ class Stream:
         model_id = self.bench.registered.model_id
         return self._claim(lambda connection: work.claim_next_shard(connection, model_id, *self._lease))
 
-    def _claim(self, claim: "Callable[..., Lease | None]") -> Lease | None:
+    def _claim(self, claim: Callable[[Connection], Lease | None]) -> Lease | None:
         return self.bench.database.run(claim)
 
     # ---- fetchers
@@ -208,7 +210,7 @@ class Stream:
                 continue
             began = self._holdings.begin(task.shard_id)
             if began is not None:
-                self.bench.database.run(lambda connection, lease=began: work.mark_started(connection, lease))
+                self.bench.database.run(partial(work.mark_started, lease=began))
             outcome = self._prepare(task)
             if isinstance(outcome, _Ready):
                 self._offer(self._ready, outcome)
@@ -306,10 +308,10 @@ class Stream:
         if self._failure is None:
             self._failure = exc
 
-    def _thread(self, name: str, work_: "Callable[[], None]") -> threading.Thread:
+    def _thread(self, name: str, step: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
             try:
-                work_()
+                step()
             except Aborted:
                 pass  # the failure is kept, and raised by `run`
             except BaseException as exc:  # kept, and raised by `run`

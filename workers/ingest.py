@@ -38,7 +38,7 @@ def list_range(settings: Settings, database: Database, owner: str, range_id: int
             database.run(lambda c: work.RANGES.release(c, [lease]))
     except SourceError as exc:
         error = str(exc)
-        log.error("job %d cannot be listed: %s", job.job_id, error)
+        log.warning("job %d cannot be listed: %s", job.job_id, error)
         database.run(lambda c: jobs.fail(c, job.job_id, error))
     except ServiceDown as exc:
         log.warning("job %d waits: %s", job.job_id, exc)

@@ -7,6 +7,7 @@ for is published. The broker may be away or wiped at any time: its epoch key tel
 import logging
 import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 import redis
 from celery import Celery
@@ -87,8 +88,7 @@ class Redriver:
             try:
                 ring(self.app, bell.kind, bell.queue, bell.work_id)
             except ServiceDown:
-                unsent = bells[n:]
-                self.database.run(lambda c: redrive.take_back(c, unsent))
+                self.database.run(partial(redrive.take_back, bells=bells[n:]))
                 raise
 
     def _note(self, down: str) -> None:

@@ -23,7 +23,10 @@ OnWait = Callable[[frozenset[Service]], None]
 
 
 class Stack:
-    """A hold on the running servers. They stay until the last hold is closed, or its process has ended."""
+    """A hold on the running servers. They stay until the last hold is closed, or its process has ended.
+
+    Programs that the process starts do not share the hold; children that it forks without exec do.
+    """
 
     def __init__(self, endpoints: Endpoints, users_lock: int) -> None:
         self.endpoints = endpoints

@@ -1,11 +1,11 @@
 """The data folder: where everything lies, who may lock what, and what the keeper tells its users.
 
-    HOME/
-    ├── users.lock  start.lock  keeper.lock    flock only; their content means nothing
-    ├── credentials.json  ports.json           made once, kept over restarts
-    ├── status.json                            the running keeper's word on who is ready
-    ├── logs/                                  keeper.log and one per server
-    └── postgres/  valkey/  s3/                the servers' own folders
+HOME/
+├── users.lock  start.lock  keeper.lock    flock only; their content means nothing
+├── credentials.json  ports.json           made once, kept over restarts
+├── status.json                            the running keeper's word on who is ready
+├── logs/                                  keeper.log and one per server
+└── postgres/  valkey/  s3/                the servers' own folders
 """
 
 import fcntl

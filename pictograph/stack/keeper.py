@@ -16,9 +16,10 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from subprocess import Popen
+from subprocess import Popen, TimeoutExpired
 from types import FrameType
 
 from pictograph.stack import ports, processes
@@ -109,8 +110,12 @@ class Watched:
             time.sleep(0.02)
         if self._child.poll() is None:
             self._child.kill()
-        self._child.wait(processes.KILL_SECONDS)
-        logger.info("%s: stopped with status %d", self.server.name, self._child.returncode)
+        try:
+            status = self._child.wait(processes.KILL_SECONDS)
+        except TimeoutExpired:
+            logger.error("%s: process %d survives its kill; its disk may hang", self.server.name, self._child.pid)  # noqa: TRY400
+        else:
+            logger.info("%s: stopped with status %d", self.server.name, status)
 
 
 class Keeper:
@@ -200,7 +205,8 @@ class Keeper:
 
     def _stop(self) -> None:
         if self._status.failure is None:
-            self._home.forget_status()
+            with suppress(OSError):  # whoever reads it will find the keeper gone, and the next keeper replaces it
+                self._home.forget_status()
         for watched in self._watched:
             watched.ask_to_stop()
         for watched in self._watched:

@@ -53,7 +53,9 @@ def claim(previous: int | None) -> Claim:
         if all(_is_free(port) for port in range(first, first + SIZE)):
             return Claim(Ports.block(first), holder)
         holder.close()
-    raise ServiceDown(f"No {SIZE} neighbouring ports are free from {BLOCKS.start} to {BLOCKS.stop}; end what uses them.")
+    raise ServiceDown(
+        f"No {SIZE} neighbouring ports are free from {BLOCKS.start} to {BLOCKS.stop}; end what uses them."
+    )
 
 
 def candidates(previous: int | None, choose: Callable[[range], int]) -> Iterator[int]:

@@ -147,7 +147,7 @@ class Valkey:
     executable = "valkey-server"
     stop_signal = signal.SIGTERM
     stop_seconds = 10.0
-    death_signal = signal.SIGTERM
+    death_signal = signal.SIGKILL  # it has nothing to save
 
     def __init__(self, place: Place) -> None:
         self.folder = place.home.folder / "valkey"

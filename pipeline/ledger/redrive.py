@@ -212,7 +212,8 @@ def take_back(connection: Connection, bells: Sequence[Doorbell]) -> None:
     for kind, table, key in (("annotate", "core.shard", "shard_id"), ("ingest", "core.list_range", "range_id")):
         connection.execute(
             text(
-                f"UPDATE {table} SET state = {WorkState.PENDING} WHERE {key} = ANY (CAST(:ids AS bigint[])) AND state = {WorkState.QUEUED}"
+                f"""UPDATE {table} SET state = {WorkState.PENDING}
+                    WHERE {key} = ANY (CAST(:ids AS bigint[])) AND state = {WorkState.QUEUED}"""
             ),
             {"ids": [bell.work_id for bell in bells if bell.kind == kind]},
         )
@@ -224,11 +225,13 @@ def annotate_queue(model: str) -> str:
 
 
 def _room(connection: Connection, queue: str, table_where: str) -> int:
-    living = connection.execute(
+    living: int = connection.execute(
         text("SELECT count(*) FROM core.worker WHERE queue = :queue AND last_seen > now() - make_interval(secs => :s)"),
         {"queue": queue, "s": WORKER_SILENT_SECONDS},
     ).scalar_one()
-    queued = connection.execute(text(f"SELECT count(*) FROM {table_where} state = {WorkState.QUEUED}")).scalar_one()
+    queued: int = connection.execute(
+        text(f"SELECT count(*) FROM {table_where} state = {WorkState.QUEUED}")
+    ).scalar_one()
     return max(0, WINDOW_PER_WORKER * max(1, living) - queued)
 
 

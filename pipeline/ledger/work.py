@@ -118,7 +118,8 @@ def open_photos(connection: Connection, lease: Lease) -> list[PhotoTask]:
 def cursor_of(connection: Connection, lease: Lease) -> str | None:
     """Where the listing of a range goes on."""
     query = text("SELECT cursor FROM core.list_range WHERE range_id = :id")
-    return connection.execute(query, {"id": lease.work_id}).scalar_one()
+    cursor: str | None = connection.execute(query, {"id": lease.work_id}).scalar_one()
+    return cursor
 
 
 def note_changed(connection: Connection, task: PhotoTask, version: Version) -> None:

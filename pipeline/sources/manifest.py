@@ -51,6 +51,7 @@ class Manifest:
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
         """See `Source.covered`: never."""
         del cursor, page
+        return None
 
     def _lines(self, after: int) -> Iterator[tuple[int, str]]:
         """Numbered lines that are not blank, after line `after`."""

@@ -161,13 +161,16 @@ class S3Prefix:
     def page(self, cursor: str | None, limit: int) -> Page:
         """See `Source.page`; the cursor is the last key."""
         objects = self._list(cursor, limit)
-        refs, refusals = [], []
-        for item in objects:
-            met = self._meet(item)
-            (refs if isinstance(met, PhotoRef) else refusals).append(met)  # type: ignore[arg-type]
+        met = [self._meet(item) for item in objects]
         last = len(objects) < limit
         end = objects[-1]["Key"] if objects else cursor or self.prefix
-        return Page(refs=tuple(refs), refusals=tuple(refusals), gone=(), cursor=end, last=last)
+        return Page(
+            refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
+            refusals=tuple(entry for entry in met if isinstance(entry, Refusal)),
+            gone=(),
+            cursor=end,
+            last=last,
+        )
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
         """See `Source.covered`: everything between the two cursors; on the last page, to the end of the prefix."""

@@ -1,5 +1,6 @@
 """Taxonomies, models and decisions in the database, and the map between a taxonomy's columns and the ledger's nodes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +143,7 @@ def _place_categories(connection: Connection, taxonomy_id: int, taxonomy: Taxono
     )
 
 
-def _insert(connection: Connection, table: str, columns: str, rows: list[tuple[int | float | None, ...]]) -> None:
+def _insert(connection: Connection, table: str, columns: str, rows: Sequence[Sequence[int | float | None]]) -> None:
     copy_rows(connection, f"new_{table}", columns, rows)
     names = ", ".join(column.split()[0] for column in columns.split(", "))
     connection.execute(text(f"INSERT INTO core.{table} ({names}) SELECT {names} FROM new_{table}"))

@@ -17,7 +17,7 @@ Laws
    and leaves the shard to its new holder.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
@@ -169,7 +169,7 @@ def _create_work_tables(connection: Connection) -> None:
         connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"))
 
 
-def _row(result: PhotoResult) -> Iterable[Field]:
+def _row(result: PhotoResult) -> Sequence[Field]:
     task, note = result.task, result.annotation
     if note is not None and (not note.masses or note.masses[0] != WHOLE):
         raise ValueError(f"photo {task.photo_id}: the root's mass must be {WHOLE}")

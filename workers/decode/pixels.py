@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageCms, features
 
 from pipeline.errors import PhotoUnreadable
@@ -167,16 +168,16 @@ def _scaled(image: Image.Image, size: tuple[int, int], box: Box | None) -> Image
 
     One pass with a box equals scaling the whole image and cropping then: the filter sees the pixels around the box.
     """
-    ready = _resizable(image)
-    small = ready.resize(size, Image.Resampling.BICUBIC, box, REDUCING_GAP)
+    small = _resizable(image).resize(size, Image.Resampling.BICUBIC, box, REDUCING_GAP)
     if small.mode == "RGBA":
-        white = Image.new("RGBA", size, "white")
-        return Image.alpha_composite(white, small).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", size, "white"), small).convert("RGB")
+    if small.mode in ("I", "F"):
+        small = Image.fromarray(_stretched(np.asarray(small, dtype=np.float32)))
     return _lab_to_rgb(small) if small.mode == "LAB" else small.convert("RGB")
 
 
 def _resizable(image: Image.Image) -> Image.Image:
-    """The image in a mode of 8 bits a channel that can be interpolated: L, RGB, RGBA, CMYK, YCbCr, LAB or HSV."""
+    """The image in a mode that can be interpolated: L, RGB, RGBA, CMYK, YCbCr, LAB, HSV, I or F."""
     if image.mode in _WITH_ALPHA or "transparency" in image.info:
         return image.convert("RGBA")
     if image.mode == "1":
@@ -185,12 +186,10 @@ def _resizable(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        return Image.fromarray(_stretched(np.asarray(image, dtype=np.float32)))
     return image
 
 
-def _stretched(values: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]") -> "np.typing.NDArray[np.uint8]":
+def _stretched(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Darkest to lightest as 0 to 255: 32-bit images carry no agreed range. What is not finite becomes black."""
     finite = np.isfinite(values)
     low, high = (float(values[finite].min()), float(values[finite].max())) if finite.any() else (0.0, 0.0)
