@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
 
 PREFIX = "PICTOGRAPH_"
 
@@ -61,6 +63,16 @@ class Settings(BaseSettings):
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
     thumbnail_cache_bytes: PositiveInt = 256 * 1024 * 1024
+
+    @classmethod
+    def read(cls) -> "Settings":
+        """The settings of the environment; ConfigurationError naming the variable that cannot be used."""
+        try:
+            return cls()
+        except ValidationError as exc:
+            first = exc.errors()[0]
+            name = PREFIX + str(first["loc"][0]).upper()
+            raise ConfigurationError(f"{name} cannot be used: {first['msg']}.") from exc
 
     def environment(self) -> dict[str, str]:
         """The variables that make a child process read these same settings."""

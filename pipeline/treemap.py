@@ -95,10 +95,13 @@ def _place(row: Sequence[int], part: float, free: Rectangle) -> tuple[list[Recta
 # ---- SVG
 
 
-def svg(profile: Profile, title: str, width: int = 960, height: int = 600) -> str:
-    """The treemap as one SVG element, width x height in CSS pixels; same profile and title, same bytes."""
+def svg(profile: Profile, title: str, width: int = 960, height: int = 600, name: str = "treemap") -> str:
+    """The treemap as one SVG element, width x height in CSS pixels; same arguments, same bytes.
+
+    `name` begins the ids inside, for pages that hold several.
+    """
     cells = "".join(
-        _group(cell, place, paint, mille)
+        _group(cell, place, paint, mille, name)
         for cell, place, paint, mille in zip(
             profile.cells,
             layout([cell.mass for cell in profile.cells], width, height),
@@ -109,10 +112,10 @@ def svg(profile: Profile, title: str, width: int = 960, height: int = 600) -> st
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
-        f' role="img" aria-labelledby="treemap-title treemap-desc" font-family={_quoted(FONTS)}>'
-        f'<title id="treemap-title">{_text(title)}</title>'
-        f'<desc id="treemap-desc">{_text(describe(profile))}</desc>'
-        f"{_PATTERN}{cells or _empty(width, height)}</svg>\n"
+        f' role="img" aria-labelledby="{name}-title {name}-desc" font-family={_quoted(FONTS)}>'
+        f'<title id="{name}-title">{_text(title)}</title>'
+        f'<desc id="{name}-desc">{_text(describe(profile))}</desc>'
+        f"{_pattern(name)}{cells or _empty(width, height)}</svg>\n"
     )
 
 
@@ -137,11 +140,12 @@ def photos(count: int) -> str:
     return f"{count:,} photo{'s' if count != 1 else ''}"
 
 
-_PATTERN = (
-    '<defs><pattern id="treemap-hatch" width="8" height="8" patternUnits="userSpaceOnUse"'
-    f' patternTransform="rotate(45)"><rect width="8" height="8" fill="{UNSURE}"/>'
-    f'<rect width="3" height="8" fill="{HATCH}"/></pattern></defs>'
-)
+def _pattern(name: str) -> str:
+    return (
+        f'<defs><pattern id="{name}-hatch" width="8" height="8" patternUnits="userSpaceOnUse"'
+        f' patternTransform="rotate(45)"><rect width="8" height="8" fill="{UNSURE}"/>'
+        f'<rect width="3" height="8" fill="{HATCH}"/></pattern></defs>'
+    )
 
 
 def _empty(width: int, height: int) -> str:
@@ -152,10 +156,10 @@ def _empty(width: int, height: int) -> str:
     )
 
 
-def _group(cell: Cell, place: Rectangle, paint: Paint, mille: int) -> str:
+def _group(cell: Cell, place: Rectangle, paint: Paint, mille: int, name: str) -> str:
     x, y = place.x + GAP / 2, place.y + GAP / 2
     width, height = max(place.width - GAP, 0.5), max(place.height - GAP, 0.5)
-    fill = "url(#treemap-hatch)" if cell.kind == "unsure" else paint.fill
+    fill = f"url(#{name}-hatch)" if cell.kind == "unsure" else paint.fill
     numbers = percent(mille) + (f" · {photos(cell.photos)}" if cell.photos is not None else "")
     return (
         f'<g class="cell {cell.kind}"><title>{_text(f"{cell.name}: {numbers}")}</title>'

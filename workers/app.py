@@ -1,7 +1,8 @@
 """The Celery application: a doorbell and nothing more. Each setting has its reason beside it."""
 
+from typing import cast
+
 from celery import Celery, bootsteps
-from celery.concurrency.base import BasePool
 from celery.worker import WorkController
 
 from pipeline.settings import Settings
@@ -28,9 +29,9 @@ class DrainStep(bootsteps.StartStopStep):
 
     def close(self, parent: WorkController) -> None:
         """Called when the worker begins to shut down, before it waits for its tasks."""
-        pool: BasePool | None = parent.pool
-        if pool is not None:
-            ring_children(pool.info.get("processes", ()), DRAIN_SIGNAL)
+        if parent.pool is not None:
+            about = cast("dict[str, list[int]]", parent.pool.info)
+            ring_children(about.get("processes", ()), DRAIN_SIGNAL)
 
 
 def create_app(settings: Settings, tasks: str | None = None) -> Celery:

@@ -14,7 +14,7 @@ How it holds together:
 4. All locks are ``flock``: after a crash or a reboot there is nothing stale to clean up.
 """
 
-from pictograph.stack.attach import Stack, open, wait_until_stopped  # noqa: A004 - read as `stack.open`
+from pictograph.stack.attach import Stack, open, wait_until_stopped
 from pictograph.stack.home import ALL, Endpoints, Service
 
 __all__ = ["ALL", "Endpoints", "Service", "Stack", "open", "wait_until_stopped"]

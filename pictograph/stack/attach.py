@@ -45,7 +45,7 @@ class Stack:
         self.close()
 
 
-def open(home: Path, need: Collection[Service] = ALL, on_wait: OnWait | None = None) -> Stack:  # noqa: A001
+def open(home: Path, need: Collection[Service] = ALL, on_wait: OnWait | None = None) -> Stack:
     """Start the stack under `home`, or join the one that runs, and wait until the services in `need` answer.
 
     All servers are started whatever `need` says, and all endpoints are set; it names only those worth waiting for.
@@ -71,7 +71,7 @@ def open(home: Path, need: Collection[Service] = ALL, on_wait: OnWait | None = N
 
 
 def wait_until_stopped(home: Path, patience: float = LEAVE_SECONDS) -> bool:
-    """Wait until no keeper serves `home` any more, so that the folder may be copied or deleted; False: one still does."""
+    """Wait until no keeper serves `home` any more and the folder may be copied or deleted; False: one still does."""
     place = Home(home)
     if not place.keeper_lock.exists():
         return True

@@ -60,7 +60,7 @@ def claim(previous: int | None) -> Claim:
 
 def candidates(previous: int | None, choose: Callable[[range], int]) -> Iterator[int]:
     """The blocks to try, in order; endless luck is not assumed, so there are TRIES of them."""
-    if previous in BLOCKS:
+    if previous is not None and previous in BLOCKS:
         yield previous
     for _ in range(TRIES):
         yield choose(BLOCKS)

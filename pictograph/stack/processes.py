@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.errors import ConfigurationError, ServiceDown
 
 NOBODY = 65534  # PostgreSQL refuses to run as root; this uid owns nothing on any usual system
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}  # no PG*, WEED_* or LD_* of the caller's leaks in
+POLL_SECONDS = 0.02
 KILL_SECONDS = 5.0  # a killed process is gone well within this, unless its disk hangs
 
 #: Linux capabilities that let a process pass through folders of others, the weaker first: (bit, name).
@@ -126,10 +128,24 @@ def sweep(mark: str, signals: dict[str, signal.Signals], patience: float) -> Non
     processes = left_over(mark, names)
     for process in processes:
         _send(process, signals[process.info["name"]])
-    _, alive = psutil.wait_procs(processes, timeout=patience)
-    for process in alive:
+    for process in _await_end(processes, patience):
         _send(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=KILL_SECONDS)
+    _await_end(processes, KILL_SECONDS)
+
+
+def _await_end(processes: Sequence[psutil.Process], patience: float) -> list[psutil.Process]:
+    """Wait until all have ended; those that have not. In a container nobody may reap orphans: a zombie has ended."""
+    deadline = time.monotonic() + patience
+    while (alive := [process for process in processes if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

@@ -167,3 +167,22 @@ def fail(connection: Connection, job_id: int, error: str) -> None:
         text(f"UPDATE core.job SET state = {JobState.FAILED}, error = :error, finished_at = now() WHERE job_id = :job"),
         {"job": job_id, "error": error},
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A photo that a job could not tag, and why."""
+
+    key: str
+    code: str
+    message: str | None
+
+
+def failures(connection: Connection, job_id: int, limit: int) -> list[Failure]:
+    """The first failed photos of a job, by photo."""
+    rows = connection.execute(
+        text(f"""SELECT p.key, i.code, i.message FROM core.job_item i JOIN core.photo p USING (photo_id)
+                 WHERE i.job_id = :job AND i.state = {ItemState.FAILED} ORDER BY i.photo_id LIMIT :limit"""),
+        {"job": job_id, "limit": limit},
+    )
+    return [Failure(key=key, code=Code(code).name.lower(), message=message) for key, code, message in rows]

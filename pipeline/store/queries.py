@@ -124,7 +124,8 @@ def covers(connection: Connection, model_id: int, user_id: int, columns: Sequenc
             ORDER BY tried.mass DESC NULLS LAST, tried.photo_id DESC LIMIT 1) AS best
         WHERE m.model_id = :model""")
     values = {"model": model_id, "user": user_id, "columns": list(columns), "tried": TAGGED_PHOTOS_TRIED}
-    return {column: photo_id for column, photo_id in connection.execute(query, values)}
+    rows = connection.execute(query, values)
+    return {row.position: row.photo_id for row in rows}
 
 
 def newest_photos(connection: Connection, model_id: int, user_id: int, limit: int) -> list[PhotoSummary]:

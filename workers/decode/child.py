@@ -19,6 +19,8 @@ from workers.decode.sandbox import lock_down
 
 def main() -> None:
     """Serve jobs until the parent closes the pipe."""
+    for stop in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C and systemd reach the whole group; the parent drains first
+        signal.signal(stop, signal.SIG_IGN)
     slot_fd, slot_bytes, parent = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])
     cpu_seconds = float(sys.argv[3])
     if "torch" in sys.modules:

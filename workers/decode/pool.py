@@ -28,6 +28,7 @@ MAX_PHOTO_BYTES = 64 * 1024 * 1024
 DEATHS_ALLOWED = 2  # the second one is proof enough
 START_ATTEMPTS = 3  # somebody may kill a process that is still starting
 _USUAL = Target()
+_CLOSED = "The decode pool is closed; nothing more is decoded."
 
 Result = TypeVar("Result")
 
@@ -47,6 +48,8 @@ class DecodePool:
 
         A photo gets `timeout_seconds` of processor time, and six times that on the clock.
         """
+        if processes < 1:
+            raise ValueError(f"a decode pool needs at least one process, not {processes}")
         self.target = target
         self.max_photo_bytes = max_photo_bytes
         self._closed = False
@@ -133,6 +136,8 @@ class DecodePool:
             try:
                 return child.ask(job, data)
             except DecodeDied as death:
+                if self._closed:
+                    raise PictographError(_CLOSED) from death
                 reasons.append(death.reason)
         raise SkipPhoto(
             f"Decoding this photo ended two processes ({', '.join(reasons)}); it is set aside.", Code.QUARANTINED
@@ -152,6 +157,8 @@ class DecodePool:
 
     def _start(self, child: Child) -> None:
         """Start the child's process, in the one thread that lives as long as the pool."""
-        if self._closed:
-            raise PictographError("The decode pool is closed.")
-        self._starter.submit(child.start).result()
+        try:
+            started = self._starter.submit(child.start)
+        except RuntimeError as error:  # after its shutdown
+            raise PictographError(_CLOSED) from error
+        started.result()

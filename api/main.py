@@ -1,0 +1,77 @@
+"""Serving: the API with its real database, object store and decode children, until a signal ends it."""
+
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from api.app import create_app
+from pipeline.errors import ConfigurationError
+from pipeline.settings import Settings
+from pipeline.sources.objects import Objects
+from pipeline.sources.s3 import S3Access
+from pipeline.store.session import Database
+from workers.decode.pool import DecodePool
+
+CONNECTIONS = 16  # to the database; threads beyond these wait
+DECODE_PROCESSES = 2
+DRAIN_SECONDS = 10
+
+
+def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
+    """Serve on `settings.api_host` and `api_port`; `on_ready` gets the address, real port included, once it answers.
+
+    Blocks until SIGINT or SIGTERM, and then lets open requests finish. ConfigurationError where the address is taken.
+    """
+    if settings.database_url is None:
+        raise ConfigurationError("No database is set; set PICTOGRAPH_DATABASE_URL, or use `pictograph serve`.")
+    url = settings.database_url.get_secret_value()
+    with (
+        _listening(settings.api_host, settings.api_port) as listener,
+        Database(url, "pictograph api", CONNECTIONS) as database,
+        DecodePool(DECODE_PROCESSES, max_photo_bytes=settings.max_photo_bytes) as decoder,
+    ):
+        app = create_app(settings, database, Objects(S3Access.of(settings)), decoder)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+        _Server(config, lambda: on_ready(address(settings.api_host, listener))).run(sockets=[listener])
+
+
+def address(host: str, listener: socket.socket) -> str:
+    """The URL to call."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - to be called, not bound to
+    return f"http://{f'[{name}]' if ':' in name else name}:{listener.getsockname()[1]}"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ConfigurationError(
+            f"{host}:{port} cannot be listened on ({error.strerror}); set PICTOGRAPH_API_PORT to another one, or to 0."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_ready()

@@ -1,0 +1,53 @@
+"""What routes take: names that may hold anything, and query parameters that are refused by name where unknown."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Depends, Request
+from starlette.convertors import Convertor, register_url_convertor
+
+from api.errors import Problem
+
+
+class AnythingConvertor(Convertor[str]):
+    """Part of a path that may hold slashes and line breaks: users are named by whoever wrote the bucket."""
+
+    regex = "(?s:.+)"
+
+    def convert(self, value: str) -> str:
+        """The name as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """The name as it is."""
+        return value
+
+
+register_url_convertor("anything", AnythingConvertor())
+
+
+def encoded(name: str) -> str:
+    """A name as one segment of a path."""
+    return quote(name, safe="")
+
+
+def only(*names: str) -> Any:  # noqa: ANN401 - FastAPI's own type for dependencies
+    """A dependency that refuses query parameters other than these, and any that comes twice."""
+
+    def check(request: Request) -> None:
+        given = request.query_params
+        for name in given:
+            if name not in names:
+                known = f"known are {', '.join(names)}" if names else "there are none here"
+                raise _refused(name, "unknown_parameter", f"There is no query parameter {name!r}; {known}.")
+            if len(given.getlist(name)) > 1:
+                raise _refused(name, "repeated_parameter", f"The query parameter {name!r} is given more than once.")
+
+    checker: Callable[[Request], None] = check
+    return Depends(checker)
+
+
+def _refused(name: str, code: str, detail: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, code, detail, [{"pointer": f"query.{name}", "code": code, "detail": detail}])

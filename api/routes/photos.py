@@ -1,0 +1,29 @@
+"""Single photos: only their thumbnails so far."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request, Response
+
+from api.answers import cacheable
+from api.parameters import only
+from api.services import Wired
+
+router = APIRouter(prefix="/v1/photos", tags=["photos"])
+
+#: Pixels. A few sizes only: any other number would be one more copy of every photo in the cache.
+Side = Literal["96", "192", "384", "768"]
+LARGEST_ID = 2**63 - 1
+
+
+@router.get(
+    "/{photo_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {}}}},
+    dependencies=[only("side")],
+)
+def thumbnail(
+    request: Request, services: Wired, photo_id: Annotated[int, Path(ge=1, le=LARGEST_ID)], side: Side = "192"
+) -> Response:
+    """The photo as a square JPEG of `side` pixels, upright and without metadata."""
+    jpeg = services.thumbnails.of(photo_id, int(side))
+    return cacheable(request, jpeg, "image/jpeg", cache_control="private, max-age=3600")

@@ -1,0 +1,5 @@
+"""``python -m pictograph`` is the ``pictograph`` command."""
+
+from pictograph.cli import main
+
+main()

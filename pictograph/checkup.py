@@ -1,0 +1,118 @@
+"""What `pictograph doctor` looks at. Each finding says what is so, or what to do."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import redis
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from pipeline.errors import ConfigurationError, PictographError, ServiceDown
+from pipeline.settings import Settings
+from pipeline.sources.s3 import S3Access, translated
+from pipeline.store.migrate import current, newest
+from pipeline.store.totals import differences
+from workers.ledger import open_database
+from workers.models import registry
+
+OLDEST_POSTGRES = 18_00_00  # RETURNING old and new
+PACKAGES = ("pictograph", "torch", "torchvision", "celery", "sqlalchemy", "pillow")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    detail: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For machines."""
+        return asdict(self)
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at everything; one failure does not keep the others from being looked at."""
+    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("versions", _versions),
+        ("postgres", _postgres),
+        ("totals", _totals),
+        ("broker", _broker),
+        ("s3", _s3),
+        ("model", _model),
+    )
+    return [_finding(what, check, settings) for what, check in checks]
+
+
+def _finding(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+    try:
+        return Finding(what=what, ok=True, detail=check(settings))
+    except PictographError as exc:
+        return Finding(what=what, ok=False, detail=str(exc))
+
+
+def _versions(_settings: Settings) -> str:
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    return ", ".join(found)
+
+
+def _postgres(settings: Settings) -> str:
+    with open_database(settings, "pictograph doctor") as database:
+        with database.transaction() as connection:
+            number: int = connection.execute(text("SELECT current_setting('server_version_num')::int")).scalar_one()
+        if number < OLDEST_POSTGRES:
+            raise ConfigurationError(
+                f"Postgres at {database.place} is version {number // 10000}; version 18 or newer is needed."
+            )
+        revision = current(database)
+        if revision != newest():
+            raise ConfigurationError(
+                f"The database is at revision {revision}, the code needs {newest()}; run `pictograph migrate`."
+            )
+        return f"{database.place}, version {number // 10000}.{number % 100}, revision {revision}"
+
+
+def _totals(settings: Settings) -> str:
+    with open_database(settings, "pictograph doctor") as database, database.transaction() as connection:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        wrong = differences(connection)
+    if wrong:
+        raise ConfigurationError(f"{wrong} rows of the totals differ from a recount of the results; report this.")
+    return "equal to a recount of the results"
+
+
+def _broker(settings: Settings) -> str:
+    if settings.broker_url is None:
+        raise ConfigurationError("Set PICTOGRAPH_BROKER_URL.")
+    try:
+        with redis.Redis.from_url(settings.broker_url.get_secret_value(), socket_timeout=5) as client:
+            info = client.info("server")
+    except (RedisError, OSError) as exc:
+        raise ServiceDown(f"The broker does not answer ({exc}); check PICTOGRAPH_BROKER_URL, or start it.") from exc
+    name = "Valkey" if "valkey_version" in info else "Redis"
+    return f"{name} {info.get('valkey_version', info.get('redis_version'))}"
+
+
+def _s3(settings: Settings) -> str:
+    access = S3Access.of(settings)
+    with translated(access.place):
+        buckets = access.client().list_buckets().get("Buckets", [])
+    return f"{access.place}, {len(buckets)} buckets"
+
+
+def _model(settings: Settings) -> str:
+    spec = registry.get(settings.model)
+    try:
+        from workers.models.torch_backend import TorchModel  # noqa: PLC0415 - torch only when it is asked for
+    except ImportError as exc:
+        raise ConfigurationError("torch is not installed; pip install 'pictograph[worker]'.") from exc
+    model = TorchModel.load(spec)
+    model.verify()
+    return f"{spec.name} on {model.device}, canaries as measured"

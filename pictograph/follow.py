@@ -1,0 +1,164 @@
+"""Watching a job from outside: a progress bar on the way, a report at the end."""
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Task as Bar
+from rich.text import Text
+from sqlalchemy import Connection, text
+
+from pipeline.errors import ServiceDown
+from pipeline.ledger import jobs
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.redrive import INGEST_QUEUE, WORKER_SILENT_SECONDS, annotate_queue
+from pipeline.records import Code, ItemState
+from pipeline.store.session import Database
+
+LOOK_SECONDS = 0.3
+LONELY_SECONDS = 15.0  # without any worker for so long, say so
+
+REPORTED = (
+    ItemState.SUCCEEDED,
+    ItemState.FAILED,
+    ItemState.SKIPPED_UNCHANGED,
+    ItemState.DUPLICATE,
+    ItemState.EXCLUDED,
+    ItemState.CANCELLED,
+    ItemState.ERASED,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A job at its end, as people and machines are told."""
+
+    job: int
+    state: str
+    counts: dict[str, int]
+    reasons: dict[str, int]
+    subtracted: int
+    photos_per_s: float
+    error: str | None
+    notes: tuple[str, ...]
+
+
+def report(job: Job) -> Report:
+    """What is to be said of a job."""
+    counts = {"total": job.total, **{state.name.lower(): job.count(state) for state in REPORTED}}
+    if job.waiting:
+        counts["waiting"] = job.waiting
+    reasons = {code.name.lower(): n for code, n in job.by_code(*REPORTED).items() if code is not Code.NONE}
+    return Report(
+        job=job.job_id,
+        state=job.state.name.lower(),
+        counts=counts,
+        reasons=reasons,
+        subtracted=job.subtracted,
+        photos_per_s=round(rate(job), 1),
+        error=job.error,
+        notes=job.notes,
+    )
+
+
+def rate(job: Job) -> float:
+    """Photos seen by the model per second, from the job's first page to its end."""
+    if job.started_at is None or job.finished_at is None:
+        return 0.0
+    seconds = (job.finished_at - job.started_at).total_seconds()
+    return job.count(ItemState.SUCCEEDED, ItemState.FAILED) / max(seconds, 0.001)
+
+
+class Rate(ProgressColumn):
+    """Photos per second, and how long it will take at that."""
+
+    def render(self, task: Bar) -> Text:
+        """One column of the bar."""
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        left = task.time_remaining
+        return Text(f"{speed:,.0f} photos/s" + (f", {left:.0f} s left" if left else ""), style="cyan")
+
+
+def follow(
+    database: Database, job_id: int, console: Console, *, show: bool, ensure_workers: Callable[[], object]
+) -> Job:
+    """Wait until the job has ended; `ensure_workers` is called now and then.
+
+    The database may be away for a while; the job is not lost by that, and neither is the watch.
+    """
+    columns = (
+        SpinnerColumn(),
+        TextColumn("job {task.fields[job]}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TextColumn("{task.fields[failures]}", style="yellow"),
+    )
+    with Progress(*columns, console=console, disable=not show, transient=True) as progress:
+        bar = progress.add_task("", total=None, job=job_id, failures="")
+        watch = _Watch(database, console)
+        while True:
+            ensure_workers()
+            job = watch.look(job_id)
+            if job is not None:
+                _draw(progress, bar, job)
+                if job.state.ended:
+                    return job
+            threading.Event().wait(LOOK_SECONDS)
+
+
+def _draw(progress: Progress, bar: TaskID, job: Job) -> None:
+    open_total = None if job.listing and not job.total else job.total - _settled_by_listing(job)
+    done = job.count(ItemState.SUCCEEDED, ItemState.FAILED, ItemState.CANCELLED)
+    failures = ", ".join(f"{n} {code.name.lower()}" for code, n in job.by_code(ItemState.FAILED).items())
+    progress.update(bar, total=open_total, completed=done, failures=failures)
+
+
+def _settled_by_listing(job: Job) -> int:
+    return job.count(ItemState.SKIPPED_UNCHANGED, ItemState.DUPLICATE, ItemState.EXCLUDED, ItemState.ERASED)
+
+
+class _Watch:
+    """Looks at a job, and says once when nobody works on it or the database is away."""
+
+    def __init__(self, database: Database, console: Console) -> None:
+        self._database = database
+        self._console = console
+        self._since = time.monotonic()
+        self._told = ""
+
+    def look(self, job_id: int) -> Job | None:
+        try:
+            with self._database.transaction() as connection:
+                job = jobs.find(connection, job_id)
+                if self._lonely(connection, job):
+                    self._tell(_nobody(job))
+        except ServiceDown as exc:
+            self._tell(f"{exc} Still waiting.")
+            return None
+        return job
+
+    def _lonely(self, connection: Connection, job: Job) -> bool:
+        queue = INGEST_QUEUE if job.listing else annotate_queue(job.model)
+        seen = connection.execute(
+            text("SELECT count(*) FROM core.worker WHERE queue = :q AND last_seen > now() - make_interval(secs => :s)"),
+            {"q": queue, "s": WORKER_SILENT_SECONDS},
+        ).scalar_one()
+        if seen or job.state.ended:
+            self._since = time.monotonic()
+        return time.monotonic() - self._since > LONELY_SECONDS
+
+    def _tell(self, sentence: str) -> None:
+        if sentence != self._told:
+            self._console.print(sentence, markup=False, style="yellow")
+        self._told = sentence
+
+
+def _nobody(job: Job) -> str:
+    worker = "ingest" if job.listing else f"annotate --model {job.model}"
+    return f"Job {job.job_id} waits: no worker is there for it; start one with `pictograph worker {worker}`."

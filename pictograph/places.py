@@ -1,0 +1,50 @@
+"""From settings to servers: what the environment names is used, the rest is the embedded stack."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import SecretStr
+
+from pictograph import stack
+from pictograph.stack import Service
+from pictograph.stack.attach import OnWait
+from pipeline.settings import Settings
+
+DATABASE = frozenset({Service.POSTGRES})
+EVERYTHING = frozenset(Service)
+
+
+def embedded(settings: Settings) -> frozenset[Service]:
+    """The services that the environment does not name."""
+    named = {
+        Service.POSTGRES: settings.database_url,
+        Service.BROKER: settings.broker_url,
+        Service.S3: settings.s3_endpoint_url,
+    }
+    return frozenset(service for service, address in named.items() if address is None)
+
+
+@contextmanager
+def servers(
+    settings: Settings, need: frozenset[Service] = EVERYTHING, on_wait: OnWait | None = None
+) -> Iterator[Settings]:
+    """Settings in which every service of `need` has an address; embedded servers run for as long as the block does.
+
+    Raises:
+        ConfigurationError, ServiceDown: an embedded server is not installed, or does not start.
+    """
+    missing = need & embedded(settings)
+    if not missing:
+        yield settings
+        return
+    with stack.open(settings.home, missing, on_wait) as endpoints:
+        found: dict[str, object] = {}
+        if Service.POSTGRES in missing:
+            found["database_url"] = SecretStr(endpoints.database_url)
+        if Service.BROKER in missing:
+            found["broker_url"] = SecretStr(endpoints.broker_url)
+        if Service.S3 in missing:
+            found["s3_endpoint_url"] = endpoints.s3_endpoint_url
+            found["s3_access_key_id"] = endpoints.s3_access_key_id
+            found["s3_secret_access_key"] = SecretStr(endpoints.s3_secret_access_key)
+        yield settings.model_copy(update=found)

@@ -1,0 +1,333 @@
+import io
+import json
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from sqlalchemy import text
+
+from api.app import create_app
+from api.envelope import CONTENT_SECURITY_POLICY
+from api.main import address
+from pipeline.annotate import annotate
+from pipeline.ledger.jobs import JobRequest, submit
+from pipeline.records import WHOLE, Code
+from pipeline.settings import Settings
+from pipeline.sources.folder import LOCAL, local_version
+from pipeline.sources.objects import Objects
+from pipeline.sources.s3 import S3Access
+from pipeline.store import queries
+from pipeline.store.catalogue import Registered, register_model
+from pipeline.store.session import Database
+from taxonomy.decide import Decision
+from taxonomy.graph import Taxonomy, load
+from taxonomy.rollup import Rollup
+from workers.decode.pool import DecodePool
+
+STRANGE = ["Ada Lovelace", "a/b/profile", "tail/", "<script>alert(1)</script>", "日本 ☂", "50% off?#&+", "x\ny", "..a"]
+
+
+@dataclass
+class Library:
+    """Puts photos of users into the store, analysed, without a job."""
+
+    database: Database
+    folder: Path
+    taxonomy: Taxonomy = field(default_factory=load)
+
+    def __post_init__(self) -> None:
+        with self.database.transaction() as connection:
+            self.model: Registered = register_model(connection, "test model", b"\1" * 32, self.taxonomy, Decision())
+            connection.execute(
+                text("INSERT INTO core.bucket (uri) VALUES (:uri) ON CONFLICT DO NOTHING"), {"uri": LOCAL}
+            )
+
+    def add(self, user: str, name: str, certain: float = 0.9, day: int = 1, data: bytes | None = None) -> int:
+        """A photo of the label of that name, which the model is this certain of; returns its id."""
+        path = self.folder / f"{len(list(self.folder.iterdir()))}-{name}.jpg"
+        path.write_bytes(jpeg() if data is None else data)
+        values = {"user": user, "key": str(path), "day": day, **vars_of(local_version(str(path)))}
+        with self.database.transaction() as connection:
+            photo_id: int = connection.execute(text(_PHOTO), values).scalar_one()
+            connection.execute(text(_RESULT), {"photo": photo_id, **self._annotated(name, certain)})
+            connection.execute(text("DELETE FROM core.user_category"))
+            connection.execute(text(_TOTALS))
+        return photo_id
+
+    def _annotated(self, name: str, certain: float) -> dict[str, object]:
+        label = self.taxonomy.label_nodes.tolist().index(self.taxonomy.find(name)[0])
+        probabilities = np.full((1, self.taxonomy.classes), (1 - certain) / (self.taxonomy.classes - 1))
+        probabilities[0, label] = certain
+        masses = Rollup(self.taxonomy).masses(probabilities)
+        (found,) = annotate(masses, self.taxonomy, Decision(), self.model.nodes)
+        return {
+            "model": self.model.model_id,
+            "outcome": int(Code.TAGGED if found.tags else Code.ABSTAINED),
+            "headline": found.headline,
+            "nodes": list(found.nodes),
+            "masses": list(found.masses),
+            "tags": list(found.tags),
+        }
+
+
+def vars_of(version: object) -> dict[str, object]:
+    return {"etag": version.etag, "size": version.size}  # type: ignore[attr-defined]
+
+
+_PHOTO = """
+WITH owner AS (INSERT INTO core.app_user (name) VALUES (:user)
+               ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING user_id)
+INSERT INTO core.photo (bucket_id, key, user_id, etag, size, taken_at)
+SELECT b.bucket_id, :key, o.user_id, :etag, :size, timestamptz '2026-01-01 12:00Z' + :day * interval '1 day'
+FROM core.bucket b, owner o WHERE b.uri = 'file://' RETURNING photo_id"""
+_RESULT = """
+INSERT INTO core.photo_result (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline, nodes, masses, tags)
+SELECT :model, p.photo_id, p.user_id, 1, 1, :outcome, :headline,
+       CAST(:nodes AS smallint[]), CAST(:masses AS smallint[]), CAST(:tags AS smallint[])
+FROM core.photo p WHERE p.photo_id = :photo"""
+_TOTALS = """
+INSERT INTO core.user_category (model_id, user_id, node, photos, mass)
+SELECT r.model_id, r.user_id, n.node, count(*) FILTER (WHERE n.node = ANY (r.tags)), sum(n.mass)
+FROM core.photo_result r, unnest(r.nodes, r.masses) AS n(node, mass) GROUP BY 1, 2, 3"""
+
+
+def jpeg(width: int = 640, height: int = 480, colour: str = "teal", **options: object) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), colour).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def library(database: Database, tmp_path: Path) -> Library:
+    return Library(database, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[DecodePool]:
+    with DecodePool(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def client(settings: Settings, database: Database, decoder: DecodePool) -> Iterator[TestClient]:
+    app = create_app(settings, database, Objects(S3Access.of(settings)), decoder)
+    with TestClient(app, base_url="http://127.0.0.1") as made:
+        yield made
+
+
+def test_profile_adds_up_and_names_its_versions(library: Library, client: TestClient) -> None:
+    for name in ["pug", "pug", "pug", "espresso"]:
+        library.add("ada", name)
+    answer = client.get("/v1/users/ada/profile?k=2").json()
+    assert (answer["user"], answer["photos"], answer["mass"]) == ("ada", 4, 4 * WHOLE)
+    assert sum(cell["mass"] for cell in answer["cells"]) == 4 * WHOLE
+    named = [(cell["name"], cell["photos"]) for cell in answer["cells"] if cell["kind"] == "category"]
+    assert named == [("pug", 3), ("coffee", 1)]
+    assert answer["versions"]["taxonomy_sha256"] == library.taxonomy.sha256
+    assert (answer["versions"]["model"], answer["versions"]["decision_revision"]) == ("test model", 1)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "accept", "kind"),
+    [
+        ("", "*/*", "application/json"),
+        ("", "image/svg+xml", "image/svg+xml"),
+        ("", "text/csv;q=0.9, image/svg+xml;q=0.5", "text/csv; charset=utf-8"),
+        (".svg", "application/json", "image/svg+xml"),
+        (".csv", "*/*", "text/csv; charset=utf-8"),
+    ],
+)
+def test_formats_and_their_etags(library: Library, client: TestClient, suffix: str, accept: str, kind: str) -> None:
+    library.add("ada", "pug")
+    first = client.get(f"/v1/users/ada/profile{suffix}", headers={"Accept": accept})
+    assert (first.status_code, first.headers["content-type"]) == (200, kind)
+    assert "private" in first.headers["cache-control"]
+    known = {"Accept": accept, "If-None-Match": first.headers["etag"]}
+    again = client.get(f"/v1/users/ada/profile{suffix}", headers=known)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", first.headers["etag"])
+    library.add("ada", "espresso")
+    assert client.get(f"/v1/users/ada/profile{suffix}", headers=known).status_code == 200
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_users_may_have_any_name(library: Library, client: TestClient, name: str) -> None:
+    library.add(name, "pug")
+    segment = quote(name, safe="")
+    assert client.get(f"/v1/users/{segment}/profile").json()["user"] == name
+    ElementTree.fromstring(client.get(f"/v1/users/{segment}/profile.svg").content)
+    shown = client.get(f"/u/{segment}")
+    assert shown.status_code == 200
+    assert "<script" not in shown.text
+    assert f'href="/u/{segment}"' in client.get("/").text
+
+
+@pytest.mark.parametrize(
+    ("address", "status", "code"),
+    [
+        ("/v1/users/ada/profile?k=0", 400, "invalid_parameter"),
+        ("/v1/users/ada/profile?k=13", 400, "invalid_parameter"),
+        ("/v1/users/ada/profile?depth=2", 400, "unknown_parameter"),
+        ("/v1/users/ada/profile?k=2&k=3", 400, "repeated_parameter"),
+        ("/v1/users/nobody/profile", 404, "not_found"),
+        ("/v1/jobs/7", 404, "not_found"),
+        ("/v1/jobs/99999999999999999999", 400, "invalid_parameter"),
+        ("/v1/photos/999/thumbnail", 404, "not_found"),
+        ("/v1/photos/1/thumbnail?side=5000", 400, "invalid_parameter"),
+        ("/v1/nothing", 404, "not_found"),
+    ],
+)
+def test_problems(library: Library, client: TestClient, address: str, status: int, code: str) -> None:
+    library.add("ada", "pug")
+    answer = client.get(address, headers={"X-Request-ID": "abc-1"})
+    problem = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (problem["status"], problem["code"], problem["request_id"]) == (status, code, "abc-1")
+    assert "errors" not in problem or all(
+        each["pointer"].split(".")[0] in {"query", "path"} for each in problem["errors"]
+    )
+
+
+def test_the_users_page_shows_covers_numbers_and_newest_photos(library: Library, client: TestClient) -> None:
+    faint = library.add("ada", "pug", certain=0.82, day=1)
+    clear = library.add("ada", "pug", certain=0.97, day=2)
+    nothing = library.add("ada", "espresso", certain=0.01, day=3)
+    shown = client.get("/u/ada?k=1").text
+    assert f"/v1/photos/{clear}/thumbnail?side=384" in shown
+    assert f"/v1/photos/{faint}/thumbnail?side=384" not in shown
+    newest = [shown.index(f"/v1/photos/{photo}/thumbnail?side=192") for photo in (nothing, clear, faint)]
+    assert newest == sorted(newest)
+    assert "not sure" in shown
+    assert "style=" not in shown
+
+
+def test_every_answer_is_enveloped(library: Library, client: TestClient) -> None:
+    library.add("ada", "pug")
+    for asked in ("/", "/u/ada", "/jobs", "/livez", "/static/style.css", "/v1/users/ada/profile", "/nowhere"):
+        answer = client.get(asked, headers={"X-Request-ID": "bad id\t"})
+        assert answer.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
+        assert answer.headers["x-request-id"].isalnum()
+    assert client.get("/", headers={"Host": "evil.example"}).status_code == 400
+    assert client.get("/u/nobody", headers={"Accept": "text/html"}).text.startswith("<!doctype html>")
+
+
+def test_people_in_pages(library: Library, client: TestClient) -> None:
+    for name in ("ada", "bob", "cleo"):
+        library.add(name, "pug")
+    first = client.get("/v1/users?limit=2").json()
+    assert (first["users"], first["next_after"]) == (
+        [{"name": "ada", "photos": 1}, {"name": "bob", "photos": 1}],
+        "bob",
+    )
+    last = client.get("/v1/users", params={"limit": 2, "after": first["next_after"]}).json()
+    assert ([user["name"] for user in last["users"]], last["next_after"]) == (["cleo"], None)
+
+
+def test_erased_users_are_gone(library: Library, client: TestClient, database: Database) -> None:
+    photo = library.add("ada", "pug")
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE core.app_user SET deleted_at = now()"))
+    for asked in ("/v1/users/ada/profile", "/u/ada", f"/v1/photos/{photo}/thumbnail"):
+        assert client.get(asked).status_code == 404
+    assert client.get("/v1/users").json()["users"] == []
+
+
+def test_thumbnails_are_square_bare_and_cached(library: Library, client: TestClient, database: Database) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a secret place"
+    photo = library.add("ada", "pug", data=jpeg(exif=exif))
+    first = client.get(f"/v1/photos/{photo}/thumbnail?side=96")
+    picture = Image.open(io.BytesIO(first.content))
+    assert (first.status_code, first.headers["content-type"], picture.size) == (200, "image/jpeg", (96, 96))
+    assert not picture.getexif()
+    for path in library.folder.iterdir():
+        path.unlink()
+    assert client.get(f"/v1/photos/{photo}/thumbnail?side=96").content == first.content
+    gone = client.get(f"/v1/photos/{photo}/thumbnail?side=192")
+    assert (gone.status_code, gone.json()["code"]) == (404, "photo_gone")
+
+
+def test_a_broken_photo_is_a_problem_and_not_an_error(library: Library, client: TestClient) -> None:
+    photo = library.add("ada", "pug", data=jpeg()[:300])
+    answer = client.get(f"/v1/photos/{photo}/thumbnail")
+    assert (answer.status_code, answer.json()["code"]) == (422, "photo_unreadable")
+
+
+def test_the_least_recently_used_thumbnails_go_first(library: Library, database: Database) -> None:
+    old, new = library.add("ada", "pug"), library.add("ada", "pug")
+    with database.transaction() as connection:
+        for photo, hours in ((old, 5), (new, 2)):
+            queries.cache_thumbnail(connection, photo, 96, 1, b"x" * 1000)
+            aged = "UPDATE core.thumbnail SET used_at = now() - :h * interval '1 hour' WHERE photo_id = :photo"
+            connection.execute(text(aged), {"h": hours, "photo": photo})
+    with database.transaction() as connection:
+        assert queries.cached_thumbnail(connection, old, 96, 1) == b"x" * 1000  # and so it is used again
+    with database.transaction() as connection:
+        assert queries.evict_thumbnails(connection, 1500) == 1
+        assert queries.cached_thumbnail(connection, new, 96, 1) is None
+        assert queries.cached_thumbnail(connection, old, 96, 1) is not None
+        assert queries.cached_thumbnail(connection, old, 96, 2) is None  # other bytes, other thumbnail
+
+
+def test_jobs_are_listed_newest_first(library: Library, client: TestClient, database: Database) -> None:
+    request = JobRequest(kind="s3", source="s3://photos/<b>/", user_rule="{user}/{photo}")
+    with database.transaction() as connection:
+        ids = [submit(connection, request, library.model.model_id) for _ in range(2)]
+        counts = "INSERT INTO core.job_count VALUES (:job, 2, 1, 5), (:job, 3, 12, 2), (:job, 0, 0, 3)"
+        connection.execute(text(counts), {"job": ids[0]})
+    listed = client.get("/v1/jobs?limit=2").json()["jobs"]
+    assert [job["job_id"] for job in listed] == ids[::-1]
+    one = client.get(f"/v1/jobs/{ids[0]}").json()
+    assert (one["state"], one["counts"]) == ("created", {"pending": 3, "succeeded": 5, "failed": 2})
+    assert one["reasons"] == {"succeeded": {"tagged": 5}, "failed": {"corrupt": 2}}
+    shown = client.get("/jobs").text
+    assert "s3://photos/&lt;b&gt;/" in shown
+    assert "7 of 10" in shown
+
+
+def test_health(client: TestClient, database: Database) -> None:
+    assert client.get("/livez").status_code == 200
+    assert client.get("/readyz").json()["status"] == "ready"
+    with database.transaction() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = 'older'"))
+    answer = client.get("/readyz")
+    assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "not_migrated", "10")
+
+
+def test_a_database_that_is_away_is_503_and_says_nothing_of_it(settings: Settings, decoder: DecodePool) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # bound, but not listening: refused
+        url = f"postgresql://someone:secret@127.0.0.1:{closed.getsockname()[1]}/nothing"
+        with Database(url, "api test") as away:
+            app = create_app(settings, away, Objects(S3Access.of(settings)), decoder)
+            client = TestClient(app, base_url="http://127.0.0.1")
+            answer = client.get("/v1/jobs")
+            assert (answer.status_code, answer.json()["code"]) == (503, "service_down")
+            assert "retry-after" in answer.headers
+            assert "someone" not in answer.text
+            assert client.get("/livez").status_code == 200
+
+
+def test_before_any_model_there_is_a_hint(client: TestClient) -> None:
+    answer = client.get("/", headers={"Accept": "text/html"})
+    assert answer.status_code == 503
+    assert "pictograph worker" in answer.text
+
+
+def test_openapi_names_every_route(client: TestClient) -> None:
+    paths = json.loads(client.get("/v1/openapi.json").content)["paths"]
+    assert {"/v1/users/{user}/profile", "/v1/jobs/{job_id}", "/v1/photos/{photo_id}/thumbnail"} <= paths.keys()
+
+
+def test_address_of_a_wildcard_can_be_called() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        assert address("0.0.0.0", listener) == f"http://127.0.0.1:{port}"
+        assert address("localhost", listener) == f"http://localhost:{port}"
