@@ -115,13 +115,8 @@ class Supervisor:
             )
 
     def _restart(self, process: _Process) -> None:
-        name = " ".join(process.arguments)
-        log.warning(
-            "%s ended with status %d; restarting, see %s",
-            name,
-            process.running.returncode,
-            self.log_of(process.arguments),
-        )
+        name, path = " ".join(process.arguments), self.log_of(process.arguments)
+        log.warning("%s ended with status %d and is started again; see %s", name, process.running.returncode, path)
         self._stop.wait(RESTART_PAUSE_SECONDS * min(process.restarts + 1, 30))
         process.restarts += 1
         process.running = self._spawn(process.arguments)

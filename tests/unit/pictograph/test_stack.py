@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pictograph.stack import servers
+from pictograph.stack import servers, wheels
 from pictograph.stack.home import Credentials, Home, Service, Status, try_lock, wait_lock
 from pictograph.stack.ports import BLOCKS, SIZE, TRIES, Ports, candidates
 from pictograph.stack.processes import last_line, unprivileged
@@ -150,11 +150,11 @@ def test_a_large_log_is_put_aside(home, monkeypatch):
     ("find", "sentence"),
     [
         (
-            servers.postgres_binaries,
+            wheels.postgres_binaries,
             r"PostgreSQL is not installed; pip install 'pictograph\[embedded\]' .*_DATABASE_URL",
         ),
-        (servers.valkey_binary, r"Valkey is not installed; .* PICTOGRAPH_BROKER_URL"),
-        (servers.weed_binary, r"S3 server is not installed; .* PICTOGRAPH_S3_ENDPOINT_URL"),
+        (wheels.valkey_binary, r"Valkey is not installed; .* PICTOGRAPH_BROKER_URL"),
+        (wheels.weed_binary, r"S3 server is not installed; .* PICTOGRAPH_S3_ENDPOINT_URL"),
     ],
 )
 def test_a_missing_server_names_the_way_out(find, sentence, monkeypatch, tmp_path):
