@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.profile import CategoryTotal, Profile, broadest_shown, choose, profile
+from pipeline.profile import CategoryTotal, Profile, broadest_shown, choose, names, profile
 from pipeline.records import WHOLE
 from taxonomy.build import from_hypernyms
 from taxonomy.graph import Taxonomy, load
@@ -89,18 +89,19 @@ def imagenet() -> Taxonomy:
 
 
 def photo_of(taxonomy: Taxonomy, name: str, certain: float) -> list[int]:
-    """A photo that is `certain` of one label and for the rest spread over its siblings."""
+    """A photo that is `certain` of one label; half of the rest goes to labels near it, half to others."""
     node = taxonomy.find(name)[0]
     label = taxonomy.label_nodes.tolist().index(node)
     near = sorted(taxonomy.drawn_sets[taxonomy.display_parent[taxonomy.display_parent[node]]] - {label})[:5]
+    far = range(0, taxonomy.classes, 200)
     masses = [0] * taxonomy.classes
-    for other in near:
-        masses[other] = int(WHOLE * (1 - certain) / len(near))
-    masses[label] = WHOLE - sum(masses)
+    for other in (*near, *far):
+        masses[other] += int(WHOLE * (1 - certain) / 10)
+    masses[label] += WHOLE - sum(masses)
     return masses
 
 
-def names(made: Profile) -> list[str]:
+def shown(made: Profile) -> list[str]:
     return [cell.name for cell in made.cells if cell.kind == "category"]
 
 
@@ -111,8 +112,10 @@ BREEDS = ["golden retriever", "pug", "Siberian husky", "beagle", "Scotch terrier
     ("taken", "expected"),
     [
         ([(breed, 0.75) for breed in BREEDS], ["dog"]),
+        ([(breed, 0.95) for breed in BREEDS], ["dog"]),
         ([("espresso", 0.9)], ["coffee"]),  # espresso is the only coffee among the labels, and shown as coffee
         ([("pug", 0.9)] * 8, ["pug"]),
+        ([(breed, 0.95) for breed in BREEDS] + [("pizza", 0.9)] * 9, ["pizza", "dog"]),
         ([("pug", 0.9)] * 8 + [("espresso", 0.9)] * 4, ["pug", "coffee"]),
     ],
 )
@@ -120,7 +123,7 @@ def test_people_see_what_they_would_say(
     imagenet: Taxonomy, taken: list[tuple[str, float]], expected: list[str]
 ) -> None:
     totals = totals_of(imagenet, [photo_of(imagenet, name, certain) for name, certain in taken])
-    assert names(profile(totals, imagenet, 4)) == expected
+    assert shown(profile(totals, imagenet, 4)) == expected
 
 
 def test_no_photos_no_cells(imagenet: Taxonomy) -> None:
@@ -136,7 +139,7 @@ def test_broadest_shown_areas_are_disjoint_and_hold_almost_all_labels(imagenet: 
 def test_a_category_without_a_tagged_photo_is_not_named(imagenet: Taxonomy) -> None:
     totals = totals_of(imagenet, [photo_of(imagenet, "espresso", 0.9)])
     untagged = [CategoryTotal(column=t.column, photos=0, mass=t.mass) for t in totals]
-    assert names(profile(untagged, imagenet)) == []
+    assert shown(profile(untagged, imagenet)) == []
 
 
 def test_largest_first_and_paths_go_downward(imagenet: Taxonomy) -> None:
@@ -145,6 +148,13 @@ def test_largest_first_and_paths_go_downward(imagenet: Taxonomy) -> None:
     assert (pug.name, pug.photos, coffee.name, coffee.photos) == ("pug", 5, "coffee", 3)
     assert pug.path[0] == "n00015388"  # animal
     assert pug.path[-1] == pug.wnid
+
+
+def test_names_that_repeat_are_told_apart(imagenet: Taxonomy) -> None:
+    cranes = imagenet.find("crane")
+    assert len(cranes) == 2
+    assert sorted(names(cranes, imagenet).values()) == ["crane (lifting device)", "crane (wading bird)"]
+    assert names(cranes[:1], imagenet) == {cranes[0]: "crane"}
 
 
 def test_k_below_one_is_refused(imagenet: Taxonomy) -> None:
