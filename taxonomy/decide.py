@@ -1,125 +1,336 @@
 """From masses to what a photo is said to show: a pure rule, its constants, and its outcome for a batch.
 
-The rule "threshold": a category is shown as a tag when its mass reaches the threshold and it is no vague one (entity,
-object, artifact: 40 % of the labels or more). The headline is the most informative tag, the one with the fewest labels.
-A photo without a tag is abstained. One category stands for all that hold the same labels; only that one is a tag.
+Each category that stands for all with the same labels has a worth, and the headline is the one with the largest:
+  "threshold": its information, if its mass reaches the threshold (the most informative category that is sure enough);
+  "expected":  mass times (utility + lam), utility = sqrt(bits / bits of a single label): the expected utility of saying
+               it, where lam is paid for being right at all. After Deng et al., "Hedging your bets" (CVPR 2012), with a
+               concave utility; lam comes from calibration (`taxonomy.calibrate`).
+
+The laws
+  1. Ties go to the larger mass, then to fewer labels, then to the smaller synset id.
+  2. Vague categories (40 % of the labels or more: entity, object, artifact) compete and are never shown. Where one
+     wins, the photo is abstained: it has no headline and no tags. Abstaining is never wrong.
+  3. The tags are the headline, everything above it, and every category whose mass reaches the threshold, without the
+     vague ones. So the headline is a tag, and what lies above a tag is a tag.
+  4. Only columns that are stored compete, so deciding again from stored arrays says the same.
+  5. Utility and lam are integers in ten-thousandths, as masses are, and a worth is their exact product: a GPU, which
+     adds floats in another order, decides the same.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from taxonomy.ballot import ABSTAINED, NO_HEADLINE, RANK_BITS, Rule, ballot
 from taxonomy.errors import BadDecision
 from taxonomy.graph import Ints, Taxonomy
 from taxonomy.rollup import WHOLE
 
-ABSTAINED = -1  # in `Decided.headline`
+NOBODY = -1  # in `Decided.ambiguous`: no such pair
+NO_TAG = WHOLE + 1  # the largest threshold: a mass that nothing reaches
+
+Rows = NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """The constants of a decision. Masses are ten-thousandths of a photo. Change one, and raise the revision."""
+    """The constants of a decision. Masses are ten-thousandths of a photo. Change one, and raise the revision.
+
+    Raises:
+        BadDecision: the constants contradict each other, or are out of range.
+    """
 
     revision: int = 1
-    rule: Literal["threshold"] = "threshold"
+    rule: Rule = "threshold"
+    lam: int = 0  # ten-thousandths; of the rule "expected"
     threshold: int = 8_000  # a tag's least mass; uncalibrated, 0.8 was right for 92 to 99 % of photos
+    unknown_limit: int | None = None  # photos whose sign of something unknown reaches it are decided by the next two
+    lam_unknown: int = NO_HEADLINE
+    threshold_unknown: int = NO_TAG
     vague_share: float = 0.4  # a category with at least this share of the labels is never a tag
+    ambiguous_mass: int = 3_000  # the least mass of each of two categories between which a photo is undecided
     keep_mass: int = 200  # columns below 2 % of a photo are not stored
 
     def __post_init__(self) -> None:
-        if not 0 < self.keep_mass <= self.threshold <= WHOLE:
-            raise BadDecision("A decision needs 0 < keep_mass <= threshold <= 10,000, or a tag would not be stored.")
+        if self.rule not in ("threshold", "expected"):
+            raise BadDecision(f"There is no rule {self.rule!r}; choose threshold or expected.")
+        if not 0 < self.keep_mass <= min(self.threshold, self.threshold_unknown, self.ambiguous_mass):
+            raise BadDecision("A decision needs 0 < keep_mass <= every other mass, or a tag would not be stored.")
+        if max(self.threshold, self.threshold_unknown) > NO_TAG:
+            raise BadDecision(f"A decision's thresholds are at most {NO_TAG:,}, which shows nothing.")
+        if not (0 <= self.lam <= NO_HEADLINE and 0 <= self.lam_unknown <= NO_HEADLINE):
+            raise BadDecision(f"A decision's lam lies between 0 and {NO_HEADLINE:,}, which shows nothing.")
         if not 0 < self.vague_share <= 1:
             raise BadDecision("A decision's vague_share is a share of the labels: above 0, and at most 1.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Kept:
+    """What is stored of the masses of B photos, laid end to end: columns[ends[i] : ends[i + 1]] are photo i's."""
+
+    columns: Ints  # ascending within a photo
+    masses: NDArray[np.int16]  # parallel to `columns`
+    ends: NDArray[np.int64]  # [B + 1], starts with 0
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @property
+    def rows(self) -> Rows:
+        """The photo of each column."""
+        return np.repeat(np.arange(len(self)), np.diff(self.ends))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PhotoDecision:
-    """What one photo shows. Columns and nodes as in `taxonomy.graph`."""
+    """What one photo shows, as it is stored. Columns and nodes as in `taxonomy.graph`."""
 
     columns: Ints  # kept columns, areas included, ascending, so root first
     masses: NDArray[np.int16]  # parallel to `columns`
     tags: Ints  # shown nodes, most informative first, a subset of `columns`
-    headline: int | None  # the first of `tags`; None: abstained
+    headline: int | None  # one of `tags`; None: abstained
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decided:
-    """What a batch of B photos shows, laid end to end: columns[column_ends[i] : column_ends[i + 1]] are photo i's."""
+    """What a batch of B photos shows. Nodes laid end to end: tags[tag_ends[i] : tag_ends[i + 1]] are photo i's."""
 
-    columns: Ints
-    masses: NDArray[np.int16]  # parallel to `columns`
-    column_ends: NDArray[np.int64]  # [B + 1], starts with 0
+    kept: Kept
     tags: Ints
     tag_ends: NDArray[np.int64]  # [B + 1], starts with 0
+    minimal: NDArray[np.bool_]  # parallel to `tags`: whether no other tag of the photo lies below it
     headline: Ints  # [B]; ABSTAINED where nothing is shown
+    winner: Ints  # [B]: what the rule chose before vague ones were dropped; ABSTAINED where it chose nothing
+    ambiguous: Ints  # [B, 2]; NOBODY in both places where there is no such pair
 
     def __len__(self) -> int:
         return len(self.headline)
 
+    @property
+    def tag_rows(self) -> Rows:
+        """The photo of each tag."""
+        return np.repeat(np.arange(len(self)), np.diff(self.tag_ends))
+
+    @property
+    def headline_mass(self) -> NDArray[np.int16]:
+        """[B]: the mass of the headline; 0 where nothing is shown."""
+        rows = self.kept.rows
+        its = self.kept.columns == self.headline[rows]
+        mass = np.zeros(len(self), dtype=np.int16)
+        mass[rows[its]] = self.kept.masses[its]
+        return mass
+
     def __getitem__(self, photo: int) -> PhotoDecision:
         if not 0 <= photo < len(self):
             raise IndexError(photo)
-        kept = slice(self.column_ends[photo], self.column_ends[photo + 1])
+        kept = slice(self.kept.ends[photo], self.kept.ends[photo + 1])
         headline = int(self.headline[photo])
         return PhotoDecision(
-            columns=self.columns[kept],
-            masses=self.masses[kept],
-            tags=self.tags[self.tag_ends[photo] : self.tag_ends[photo + 1]],
+            columns=self.kept.columns[kept],
+            masses=self.kept.masses[kept],
+            tags=self.tags[self._tags_of(photo)],
             headline=None if headline == ABSTAINED else headline,
         )
+
+    def frontier(self, photo: int) -> Ints:
+        """The photo's tags with no tag below them, most informative first; nearly always one."""
+        shown = self._tags_of(photo)
+        return self.tags[shown][self.minimal[shown]]
+
+    def torn(self, photo: int) -> tuple[int, int] | None:
+        """The two categories far apart between which the photo is undecided, the better first."""
+        first, second = self.ambiguous[photo].tolist()
+        return None if first == NOBODY else (first, second)
 
     def __iter__(self) -> Iterator[PhotoDecision]:
         return (self[photo] for photo in range(len(self)))
 
+    def _tags_of(self, photo: int) -> slice:
+        return slice(self.tag_ends[photo], self.tag_ends[photo + 1])
 
-def decide(masses: NDArray[np.int16], taxonomy: Taxonomy, decision: Decision) -> Decided:
-    """What each photo of a batch shows, from its masses [B, C] as `taxonomy.rollup` gives them."""
-    photos = len(masses)
-    rows, columns = _at_least(masses, decision.keep_mass)
-    kept = masses[rows, columns]
-    candidate = _candidates(taxonomy, decision)
-    shown = (kept >= decision.threshold) & candidate[columns]
-    tag_rows, tags = _most_informative_first(taxonomy, rows[shown], columns[shown], kept[shown])
-    tag_ends = _ends(tag_rows, photos)
-    headline = np.full(photos, ABSTAINED, dtype=np.int32)
-    tagged = np.flatnonzero(np.diff(tag_ends))
-    headline[tagged] = tags[tag_ends[tagged]]
-    return Decided(
-        columns=columns.astype(np.int32),
-        masses=kept,
-        column_ends=_ends(rows, photos),
-        tags=tags.astype(np.int32),
-        tag_ends=tag_ends,
-        headline=headline,
+
+def decide(
+    masses: NDArray[np.int16], taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None
+) -> Decided:
+    """What each photo of a batch shows, from its masses [B, C] as `taxonomy.rollup` gives them.
+
+    `unknown` [B] says how much each photo looks like something outside the labels, in the units of
+    `decision.unknown_limit`.
+
+    Raises:
+        BadDecision: the decision needs `unknown` and it is not there, or it is not one number per photo.
+    """
+    return decide_kept(keep(masses, decision.keep_mass), taxonomy, decision, unknown)
+
+
+def keep(masses: NDArray[np.int16], least: int) -> Kept:
+    """The columns of masses [B, C] that hold at least so much."""
+    flat = np.flatnonzero(masses >= least)
+    rows, columns = np.divmod(flat, masses.shape[1])
+    return Kept(columns=columns.astype(np.int32), masses=masses.reshape(-1)[flat], ends=_ends(rows, len(masses)))
+
+
+def decide_kept(
+    kept: Kept, taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None
+) -> Decided:
+    """As `decide`, from stored arrays, which hold just the columns with `decision.keep_mass` or more.
+
+    Raises:
+        BadDecision: see `decide`.
+    """
+    return show(kept, winners(kept, taxonomy, decision, unknown), taxonomy, decision, unknown)
+
+
+def winners(kept: Kept, taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None) -> Ints:
+    """By photo, the node that the rule chooses, vague ones included; ABSTAINED where it chooses none.
+
+    Raises:
+        BadDecision: see `decide`.
+    """
+    rows = kept.rows
+    lam, threshold = (constant[rows] for constant in constants(len(kept), decision, unknown))
+    votes = ballot(taxonomy, decision.rule, decision.vague_share)
+    masses = kept.masses.astype(np.int64)
+    worths = votes.worths(kept.columns, masses, lam, threshold)
+    return votes.elected(_best(len(kept), rows, worths, votes.ties(kept.columns, masses)))
+
+
+def constants(
+    photos: int, decision: Decision, unknown: NDArray[np.integer] | None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By photo, the lam and the threshold by which it is decided.
+
+    Raises:
+        BadDecision: see `decide`.
+    """
+    strict = np.zeros(photos, dtype=bool)
+    if decision.unknown_limit is not None:
+        if unknown is None or unknown.shape != (photos,):
+            raise BadDecision("This decision has an unknown_limit, so it needs one `unknown` per photo; pass them.")
+        strict = unknown >= decision.unknown_limit
+    return (
+        np.where(strict, decision.lam_unknown, decision.lam).astype(np.int64),
+        np.where(strict, decision.threshold_unknown, decision.threshold).astype(np.int64),
     )
 
 
-def _at_least(masses: NDArray[np.int16], least: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns, in that order, where the mass is at least so much."""
-    flat = np.flatnonzero(masses >= least)
-    rows, columns = np.divmod(flat, masses.shape[1])
-    return rows, columns
+def show(
+    kept: Kept, winner: Ints, taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None
+) -> Decided:
+    """The outcome for a batch, given the node that won on each photo.
+
+    Raises:
+        BadDecision: see `decide`.
+    """
+    votes = ballot(taxonomy, decision.rule, decision.vague_share)
+    headline = np.where(votes.vague[winner], ABSTAINED, winner).astype(np.int32)
+    rows = kept.rows
+    _, threshold = constants(len(kept), decision, unknown)
+    below = np.zeros((len(kept), taxonomy.columns), dtype=bool)  # what the headline lies below, itself included
+    shown_rows = np.flatnonzero(headline != ABSTAINED)
+    below[lineages(taxonomy).of(shown_rows, headline[shown_rows])] = True
+    sure = (kept.masses >= threshold[rows]) & (headline != ABSTAINED)[rows]
+    shown = votes.showable[kept.columns] & (sure | below[rows, kept.columns])
+    tag_rows, tags = _most_informative_first(taxonomy, rows[shown], kept.columns[shown], kept.masses[shown])
+    return Decided(
+        kept=kept,
+        tags=tags,
+        tag_ends=_ends(tag_rows, len(kept)),
+        minimal=_minimal(taxonomy, tag_rows, tags, len(kept)),
+        headline=headline,
+        winner=winner,
+        ambiguous=_ambiguous(kept, taxonomy, decision),
+    )
 
 
-def _candidates(taxonomy: Taxonomy, decision: Decision) -> NDArray[np.bool_]:
-    """By column: whether it may be a tag, that is a representative, not vague, and not area-only."""
-    candidate = np.zeros(taxonomy.columns, dtype=bool)
-    representative = taxonomy.shown_as == np.arange(taxonomy.nodes)
-    candidate[: taxonomy.nodes] = representative & (taxonomy.leaf_count < decision.vague_share * taxonomy.classes)
-    return candidate
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lineages:
+    """Each node with everything above it, laid end to end: above[starts[v] : starts[v] + sizes[v]] are node v's."""
+
+    above: Ints
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+
+    def of(self, rows: Rows, nodes: Ints) -> tuple[Rows, Ints]:
+        """Pairs of a row and a node, each replaced by the row with everything in that node's lineage."""
+        sizes = self.sizes[nodes]
+        firsts = np.repeat(self.starts[nodes] - (np.cumsum(sizes) - sizes), sizes)
+        return np.repeat(rows, sizes), self.above[firsts + np.arange(len(firsts))]
+
+
+@lru_cache(maxsize=8)
+def lineages(taxonomy: Taxonomy) -> Lineages:
+    """Every node's lineage, itself included."""
+    above = [sorted(reach) for reach in taxonomy.distances]
+    sizes = np.array([len(reach) for reach in above], dtype=np.int64)
+    flat = np.array([node for reach in above for node in reach], dtype=np.int32)
+    return Lineages(above=flat, starts=np.cumsum(sizes) - sizes, sizes=sizes)
+
+
+def _best(photos: int, rows: Rows, worths: NDArray[np.int64], ties: NDArray[np.int64]) -> NDArray[np.int64]:
+    """By photo, the tie-breaker of what wins among its rows; -1 where nothing can."""
+    most, best = (np.full(photos, -1, dtype=np.int64) for _ in range(2))
+    np.maximum.at(most, rows, worths)
+    tied = (worths >= 0) & (worths == most[rows])
+    np.maximum.at(best, rows[tied], ties[tied])
+    return best
 
 
 def _most_informative_first(
-    taxonomy: Taxonomy, rows: NDArray[np.intp], nodes: NDArray[np.intp], masses: NDArray[np.int16]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    taxonomy: Taxonomy, rows: Rows, nodes: Ints, masses: NDArray[np.int16]
+) -> tuple[Rows, Ints]:
     """Sorted by photo, then fewest labels (the most bits), then larger mass, then smaller synset id."""
     order = np.lexsort((taxonomy.wnid_rank[nodes], -masses, taxonomy.leaf_count[nodes], rows))
     return rows[order], nodes[order]
 
 
-def _ends(rows: NDArray[np.intp], photos: int) -> NDArray[np.int64]:
+def _minimal(taxonomy: Taxonomy, rows: Rows, tags: Ints, photos: int) -> NDArray[np.bool_]:
+    """Which tags have no other tag of their photo below them, for tags sorted with the most informative first.
+
+    The first tag of a photo is minimal, for whatever lies below a category has fewer labels; so is the first that
+    does not lie above it; and so on. Nearly every photo is done after one step.
+    """
+    minimal = np.zeros(len(tags), dtype=bool)
+    above = np.zeros((photos, taxonomy.nodes), dtype=bool)
+    left = np.arange(len(tags))
+    while len(left):
+        found = left[np.flatnonzero(np.diff(rows[left], prepend=-1))]
+        minimal[found] = True
+        above[lineages(taxonomy).of(rows[found], tags[found])] = True
+        left = left[~above[rows[left], tags[left]]]
+    return minimal
+
+
+def _ambiguous(kept: Kept, taxonomy: Taxonomy, decision: Decision) -> Ints:
+    """By photo, the two categories between which it is undecided, the better first; [B, 2].
+
+    Both are showable and have at least `ambiguous_mass`; the first is the best of those by expected utility, the second
+    the best that is far from it: it shares no label with it, and only vague categories lie above both.
+    """
+    votes = ballot(taxonomy, "expected", decision.vague_share)
+    able = votes.showable[kept.columns] & (kept.masses >= decision.ambiguous_mass)
+    rows, nodes, masses = kept.rows[able], kept.columns[able], kept.masses[able].astype(np.int64)
+    worths = votes.worths(nodes, masses, np.full(len(rows), decision.lam), np.full(len(rows), decision.threshold))
+    ties = votes.ties(nodes, masses)
+    best = _best(len(kept), rows, worths, ties)
+    first, first_mass = votes.elected(best), best >> RANK_BITS
+    rivals = np.flatnonzero((worths >= 0) & (masses + first_mass[rows] <= WHOLE))  # what shares no label fits beside it
+    pairs = np.full((len(kept), 2), NOBODY, dtype=np.int32)
+    for rival in rivals[np.lexsort((-ties[rivals], -worths[rivals]))].tolist():
+        row, node = rows[rival], int(nodes[rival])
+        if pairs[row, 0] == NOBODY and _far_apart(taxonomy, int(first[row]), node, votes.vague):
+            pairs[row] = first[row], node
+    return pairs
+
+
+def _far_apart(taxonomy: Taxonomy, one: int, other: int, vague: NDArray[np.bool_]) -> bool:
+    """Whether two nodes share no label, and have nothing but vague categories above them both."""
+    apart = taxonomy.label_sets[one].isdisjoint(taxonomy.label_sets[other])
+    return apart and all(vague[node] for node in taxonomy.distances[one].keys() & taxonomy.distances[other].keys())
+
+
+def _ends(rows: Rows, photos: int) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=photos))]).astype(np.int64)

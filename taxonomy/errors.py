@@ -7,7 +7,10 @@ TaxonomyError (a ValueError)
 ├── WordNetMissing       WordNet's files are not where they were looked for
 ├── DamagedTaxonomy      the stored graph is not the one whose checksum lies beside it
 ├── BadScores            the classifier's output is no probability distribution
-└── BadDecision          the decision's constants contradict each other
+├── BadDecision          the decision's constants contradict each other
+├── BadTruth             what the labelled photos are said to show does not fit the graph, or the photos
+└── BadCalibration       the photos or the goal of a calibration cannot be used
+    └── TooFewPhotos     the goal cannot be promised with so few; `possible` is what can
 """
 
 
@@ -41,3 +44,19 @@ class BadScores(TaxonomyError):
 
 class BadDecision(TaxonomyError):
     """A decision's constants contradict each other."""
+
+
+class BadTruth(TaxonomyError):
+    """The truth does not fit the taxonomy or the photos."""
+
+
+class BadCalibration(TaxonomyError):
+    """A calibration's photos or goal cannot be used."""
+
+
+class TooFewPhotos(BadCalibration):
+    """So few photos cannot show that the target is met, even without a single error."""
+
+    def __init__(self, message: str, possible: float) -> None:
+        super().__init__(message)
+        self.possible = possible  # the highest target that these photos can promise; 0 to 1

@@ -5,7 +5,6 @@ import os
 from pipeline.ledger.redrive import annotate_queue
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access
-from taxonomy.decide import Decision
 from taxonomy.graph import load as load_taxonomy
 from taxonomy.rollup import Rollup
 from workers.decode.pool import DecodePool
@@ -47,5 +46,5 @@ def build_bench(settings: Settings) -> Bench:
         registered=registered,
         taxonomy=taxonomy,
         rollup=Rollup(taxonomy),
-        decision=Decision(),
+        decision=registered.decision,
     )

@@ -8,7 +8,6 @@ from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.catalogue import Registered, register_model
 from pipeline.store.session import Database
-from taxonomy.decide import Decision
 from taxonomy.graph import load as load_taxonomy
 from workers.models import registry
 
@@ -21,11 +20,14 @@ def open_database(settings: Settings, application: str) -> Database:
 
 
 def register(database: Database, model: str) -> Registered:
-    """Make a bundled model, its taxonomy and the shipped decision known to the ledger. Loads no weights."""
+    """Make a bundled model, its taxonomy and the shipped decision known to the ledger. Loads no weights.
+
+    What comes back has the model's newest decision, which a calibration may have stored since.
+    """
     spec = registry.get(model)
     taxonomy = load_taxonomy(spec.taxonomy)
     fingerprint = bytes.fromhex(spec.fingerprint())
-    return database.run(lambda connection: register_model(connection, spec.name, fingerprint, taxonomy, Decision()))
+    return database.run(lambda connection: register_model(connection, spec.name, fingerprint, taxonomy, spec.decision))
 
 
 def worker_id() -> str:

@@ -1,7 +1,8 @@
 """Taxonomies, models and decisions in the database, and the map between a taxonomy's columns and the ledger's nodes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +23,19 @@ class Registered:
 
     model_id: int
     name: str
-    decision_rev: int
+    decision: Decision  # the newest of the model
     nodes: NDArray[np.int16]  # shape (columns,): ledger node id of each column of the taxonomy
+
+    @property
+    def decision_rev(self) -> int:
+        """The decision's revision."""
+        return self.decision.revision
 
 
 def register_model(
     connection: Connection, name: str, fingerprint: bytes, taxonomy: Taxonomy, decision: Decision
 ) -> Registered:
-    """Make the model known, with its taxonomy, its partition of the results and its decision; does nothing if it is.
+    """Make the model known, with its taxonomy, its partition of the results and its first decision, if it is not.
 
     The first model ever registered becomes the active one.
     """
@@ -49,13 +55,42 @@ def register_model(
         connection.execute(
             text(f"CREATE TABLE {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})")
         )
-    connection.execute(
-        text("""INSERT INTO core.decision (model_id, revision, rule, threshold)
-                VALUES (:model, :revision, :rule, :threshold) ON CONFLICT DO NOTHING"""),
-        {"model": model_id, "revision": decision.revision, "rule": decision.rule, "threshold": decision.threshold},
-    )
+    _insert_decision(connection, model_id, decision, None)
     nodes = _nodes_by_column(connection, taxonomy_id)
-    return Registered(model_id=model_id, name=name, decision_rev=decision.revision, nodes=nodes)
+    return Registered(model_id=model_id, name=name, decision=newest_decision(connection, model_id), nodes=nodes)
+
+
+_CONSTANTS = tuple(field.name for field in fields(Decision))  # each has its column in core.decision
+
+
+def newest_decision(connection: Connection, model_id: int) -> Decision:
+    """The decision by which a model's photos are decided from now on; ConfigurationError if it has none."""
+    query = text(
+        f"SELECT {', '.join(_CONSTANTS)} FROM core.decision WHERE model_id = :model ORDER BY revision DESC LIMIT 1"
+    )
+    row = connection.execute(query, {"model": model_id}).mappings().first()
+    if row is None:
+        raise ConfigurationError(f"Model {model_id} has no decision; `pictograph migrate` registers the shipped one.")
+    return Decision(**row)
+
+
+def store_decision(
+    connection: Connection, model_id: int, decision: Decision, calibration: Mapping[str, object]
+) -> Decision:
+    """A calibrated decision under the model's next revision, with what it was made from (a JSON object)."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": REGISTRAR})
+    made = replace(decision, revision=newest_decision(connection, model_id).revision + 1)
+    _insert_decision(connection, model_id, made, json.dumps(calibration, allow_nan=False))
+    return made
+
+
+def _insert_decision(connection: Connection, model_id: int, decision: Decision, calibration: str | None) -> None:
+    connection.execute(
+        text(f"""INSERT INTO core.decision (model_id, calibration, {", ".join(_CONSTANTS)})
+                 VALUES (:model, CAST(:calibration AS jsonb), {", ".join(f":{name}" for name in _CONSTANTS)})
+                 ON CONFLICT DO NOTHING"""),
+        {"model": model_id, "calibration": calibration, **asdict(decision)},
+    )
 
 
 def registered_model(connection: Connection, name: str) -> int:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
     schema="core",
@@ -133,6 +134,14 @@ decision = Table(
     Column("rule", Text, nullable=False),
     Column("threshold", SmallInteger, nullable=False),
     _now(),
+    Column("lam", Integer, nullable=False, server_default=text("0")),
+    Column("unknown_limit", Integer),
+    Column("lam_unknown", Integer, nullable=False, server_default=text("1000000")),
+    Column("threshold_unknown", SmallInteger, nullable=False, server_default=text("10001")),
+    Column("vague_share", Double, nullable=False, server_default=text("0.4")),
+    Column("ambiguous_mass", SmallInteger, nullable=False, server_default=text("3000")),
+    Column("keep_mass", SmallInteger, nullable=False, server_default=text("200")),
+    Column("calibration", JSONB),
     comment="The constants that turn stored masses into tags; cheap to change, hence apart from the model.",
 )
 
@@ -319,6 +328,46 @@ category_total = Table(
     CheckConstraint("mass >= 0", name="mass"),
     comment="Exact totals over all users, in 64 slots by user so that merges of different users do not queue up.",
     postgresql_with={"fillfactor": "70"},
+)
+
+policy = Table(
+    "policy",
+    metadata,
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("active", Boolean, nullable=False, server_default=false()),
+    _now(),
+    Column("applied_at", Moment),
+    Index("policy_active_key", "active", unique=True, postgresql_where=text("active")),
+    comment="Rules under which subtrees are shown as ancestors; at most one version is active. None is: no policy.",
+)
+
+policy_rule = Table(
+    "policy_rule",
+    metadata,
+    Column("version", Integer, ForeignKey("core.policy.version"), primary_key=True),
+    Column("position", SmallInteger, primary_key=True, autoincrement=False),
+    Column("wnid", Text, nullable=False),
+    Column("target", Text),
+    Column("taken_along", Boolean, nullable=False, server_default=false()),
+    UniqueConstraint("version", "wnid", "target", postgresql_nulls_not_distinct=True),
+    comment="wnid and all below it are shown as target; no target: as the nearest category that may be shown. "
+    "taken_along: not asked for, but needed so that no hidden count can be had by subtraction.",
+)
+
+policy_effect = Table(
+    "policy_effect",
+    metadata,
+    Column("version", Integer, ForeignKey("core.policy.version"), primary_key=True),
+    Column("taxonomy_id", SmallInteger, ForeignKey("core.taxonomy.taxonomy_id"), primary_key=True),
+    Column("node", SmallInteger, ForeignKey("core.category.node"), primary_key=True),
+    Column("hidden", Boolean, nullable=False),
+    Column("shown_as", SmallInteger, ForeignKey("core.category.node")),
+    Column("minus", ARRAY(SmallInteger), nullable=False),
+    Column("times", ARRAY(SmallInteger), nullable=False),
+    Column("owed_to", ARRAY(SmallInteger), nullable=False),
+    comment="What an applied policy changes in one taxonomy: a hidden node and what it is shown as, or a shown node "
+    "and the nodes whose mass and photos, so many times each, are subtracted. A photo with a tag in owed_to does not "
+    "carry this one.",
 )
 
 thumbnail = Table(

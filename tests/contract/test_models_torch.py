@@ -128,6 +128,14 @@ def test_a_taxonomy_of_other_labels_is_refused(monkeypatch: pytest.MonkeyPatch) 
         TorchModel.load(SPEC)
 
 
+def test_the_noise_floor_is_taken_from_every_label_alike(photos: tuple[NDArray[np.uint8], list[int]]) -> None:
+    few = photos[0][:8]
+    plain = TorchModel.load(dataclasses.replace(SPEC, noise_floor=0.0)).predict(few).astype(np.float64)
+    expected = np.maximum(plain - 0.1 / 1000, 0)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(TorchModel.load(SPEC).predict(few), expected, atol=1e-6)
+
+
 def test_numbers_that_are_not_finite_are_refused() -> None:
     broken = TorchModel.load(SPEC)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What a model is. Change any field but the name, and it is another model with results of its own.
+"""What a model is. Change any field but name, canaries and decision, and it is another model with results of its own.
 
 Light: importing this, or the registry, does not load torch.
 """
@@ -7,10 +7,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from taxonomy.decide import Decision
 from taxonomy.graph import load
 from workers.decode.records import Target
 
 Rgb = tuple[float, float, float]
+
+UNCALIBRATED = Decision()  # the rule that needs no calibration
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +48,18 @@ class ModelSpec:
     std: Rgb  # of 0-255
     canaries: tuple[Canary, ...]
     taxonomy: str = "imagenet-1k"
-    temperature: float = 1.0  # logits are divided by it
+    temperature: float = 1.0  # logits are divided by it (Guo et al. 2017)
+    noise_floor: float = 0.0  # probability that is spread over all labels by training and says nothing; see below
     crops: int = 1
+    decision: Decision = UNCALIBRATED  # that ships with it
+
+    # A network trained with label smoothing (Szegedy et al. 2016) was told to leave eps / L on each of its L labels,
+    # whatever the photo shows. Under a category with hundreds of labels these add up to mass that is no evidence. So
+    # noise_floor / L is taken from each probability, nothing is left below 0, and the rest is scaled to a sum of 1.
+
+    def __post_init__(self) -> None:
+        if not (self.temperature > 0 and 0 <= self.noise_floor < 1):
+            raise ValueError(f"{self.name} needs a temperature above 0 and a noise_floor of 0 to below 1")
 
     @property
     def target(self) -> Target:
@@ -54,7 +67,7 @@ class ModelSpec:
         return Target(size=self.image_size, resize=self.resize)
 
     def fingerprint(self) -> str:
-        """Hex SHA-256 over weights, preprocessing, labels, taxonomy, temperature and crops: the model's identity.
+        """Hex SHA-256 over all that its probabilities depend on: the model's identity. The decision is not part of it.
 
         Raises what `taxonomy.graph.load` raises.
         """
@@ -66,6 +79,7 @@ class ModelSpec:
             "labels": taxonomy.labels,
             "taxonomy": taxonomy.sha256,
             "temperature": self.temperature,
+            "noise_floor": self.noise_floor,
             "crops": self.crops,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -78,7 +78,9 @@ class TorchModel:
         batch = pixels.to(self.device, non_blocking=True).permute(0, 3, 1, 2)  # NHWC memory is channels_last
         batch = ((batch - self._mean) / self._std).to(self.dtype)
         logits = self._head(self._features(batch).float())
-        return torch.softmax(logits / self.spec.temperature, dim=1)
+        probabilities = torch.softmax(logits / self.spec.temperature, dim=1)
+        evident = (probabilities - self.spec.noise_floor / self.classes).clamp_min_(0)  # the largest is 1 / L or more
+        return evident / evident.sum(dim=1, keepdim=True)
 
     def verify(self) -> None:
         """Check the model against what it said when it was measured; ModelError if it sees the canaries otherwise."""

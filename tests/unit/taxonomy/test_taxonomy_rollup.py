@@ -6,7 +6,7 @@ from random_taxonomies import graphs, make, scored, scores, taxonomies, wnid
 
 from taxonomy.errors import BadScores
 from taxonomy.graph import load
-from taxonomy.rollup import UNITS, WHOLE, Rollup, leaf_units
+from taxonomy.rollup import BLOCK, UNITS, WHOLE, Rollup, leaf_units
 
 DOG, CANINE = "n02084071", "n02083346"
 
@@ -147,6 +147,23 @@ def test_imagenet_keeps_the_laws(imagenet, photos):
     assert (masses[:, 0] == WHOLE).all()
     assert (masses[:, parent] >= masses[:, child]).all()
     assert masses.tolist() == ((leaf_units(photos).astype(np.int64) @ imagenet.membership) // 1024).tolist()
+
+
+def test_photos_beyond_a_block_are_rolled_up_alike(imagenet, photos):
+    many = np.concatenate([photos] * 7)[: 2 * BLOCK + 5]
+    rollup = Rollup(imagenet)
+    assert (rollup.masses(many) == np.concatenate([rollup.masses(photos)] * 7)[: len(many)]).all()
+    many[BLOCK + 3, 0] = np.nan
+    with pytest.raises(BadScores, match=f"Row {BLOCK + 3} "):
+        rollup.masses(many)
+
+
+@pytest.mark.parametrize("labels", [5, 20, 50, 100, 250, 500, 625])  # each divides 10,240,000: floors meet their edges
+def test_the_order_of_addition_does_not_matter(labels):
+    scores = np.zeros((1, 1000))
+    scores[0, :labels] = 1 / labels
+    shuffled = np.random.default_rng(8).permuted(np.repeat(scores, 100, axis=0), axis=1)
+    assert (np.sort(leaf_units(shuffled)) == np.sort(leaf_units(scores))).all()
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigurationError, ModelError
+from taxonomy.calibrate import path
+from taxonomy.decide import Decision
 from workers.decode.records import Target
 from workers.models import canary, weights
 from workers.models.registry import MODELS, get
@@ -41,6 +43,7 @@ def test_the_decoder_gets_the_size_that_the_model_was_trained_for() -> None:
         {"mean": (127.5, 127.0, 127.0)},
         {"std": (128.0, 128.0, 127.0)},
         {"temperature": 1.1},
+        {"noise_floor": 0.2},
         {"crops": 2},
     ],
 )
@@ -48,8 +51,21 @@ def test_each_fact_makes_another_model(change: dict[str, object]) -> None:
     assert dataclasses.replace(LITE0, **change).fingerprint() != LITE0.fingerprint()
 
 
-def test_names_and_canaries_make_no_other_model() -> None:
-    assert dataclasses.replace(LITE0, name="mine", canaries=()).fingerprint() == LITE0.fingerprint()
+def test_names_canaries_and_decisions_make_no_other_model() -> None:
+    changed = dataclasses.replace(LITE0, name="mine", canaries=(), decision=Decision(lam=1))
+    assert changed.fingerprint() == LITE0.fingerprint()
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"noise_floor": 1.0}, {"noise_floor": -0.1}])
+def test_constants_that_make_no_probabilities_are_refused(change: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="efficientnet-lite0 needs"):
+        dataclasses.replace(LITE0, **change)
+
+
+def test_the_shipped_decision_lies_on_the_path_of_calibration() -> None:
+    rows = path("expected")
+    lams = rows.lam.tolist()
+    assert LITE0.decision == rows.decision(lams.index(LITE0.decision.lam), Decision())
 
 
 def test_the_registry_loads_no_torch() -> None:

@@ -1,0 +1,97 @@
+"""Constants of a decision from labelled photos, and how they do on photos that they were not chosen on. Pure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pictograph.evaluation.measure import LabelledSet
+from taxonomy.calibrate import Among, Calibrated, Guarantee, Outcomes, calibrate, choose, outcomes, path
+from taxonomy.decide import Decision, Kept, decide_kept, keep
+from taxonomy.errors import TooFewPhotos
+from taxonomy.graph import Taxonomy
+from taxonomy.metrics import HeadlineMetrics, headline_metrics
+from taxonomy.rollup import Rollup
+
+SPLITS = 20  # random halves
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Goal:
+    """What the constants are to promise."""
+
+    target: float = 0.95  # 1 minus the share of wrong ones
+    guarantee: Guarantee = "average"
+    of: Among = "shown"  # the share is one of the photos that show something, or of all photos
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldOut:
+    """Constants chosen on one half of the photos, measured on the other; means over the splits."""
+
+    splits: int
+    achieved: float  # 1 minus the share of photos with a wrong tag, among what the goal is about
+    below_target: float  # share of splits in which that was missed
+    right: float
+    wrong: float
+    abstained: float
+    bits: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chosen:
+    """Constants, and what is to be expected of them."""
+
+    calibrated: Calibrated  # on all photos
+    achieved: float  # 1 minus the share of photos with a wrong tag, among what the goal is about; on these same photos
+    held_out: HeldOut | None  # None: half of the photos are too few for the target
+
+
+def choose_constants(of: LabelledSet, taxonomy: Taxonomy, base: Decision, goal: Goal) -> Chosen:
+    """The least conservative constants of the expected rule that keep the goal on a set.
+
+    Raises:
+        TooFewPhotos: these photos could not promise the target, however few errors they made.
+        BadCalibration: the target is not between 0 and 1.
+        BadScores: a row is no probability distribution over the taxonomy's labels.
+    """
+    kept = keep(Rollup(taxonomy).masses(of.probabilities), base.keep_mass)
+    found = calibrate(kept, of.truth, taxonomy, target=goal.target, guarantee=goal.guarantee, of=goal.of, base=base)
+    shown = 1 - found.abstained
+    wrong = found.wrong_tag / shown if goal.of == "shown" and shown else found.wrong_tag
+    return Chosen(calibrated=found, achieved=1 - wrong, held_out=_held_out(of, kept, taxonomy, base, goal))
+
+
+def _held_out(of: LabelledSet, kept: Kept, taxonomy: Taxonomy, base: Decision, goal: Goal) -> HeldOut | None:
+    rows = path("expected")
+    found = outcomes(kept, of.truth, taxonomy, rows, base)
+    top = taxonomy.label_nodes[of.probabilities.argmax(axis=1)]
+    achieved, measured = [], []
+    for seed in range(SPLITS):
+        shuffled = np.random.default_rng(seed).permutation(len(kept))
+        first, second = shuffled[: len(kept) // 2], shuffled[len(kept) // 2 :]
+        try:
+            row = choose(found.take(first), goal.target, goal.guarantee, goal.of)
+        except TooFewPhotos:
+            return None
+        headline = decide_kept(kept, taxonomy, rows.decision(row, base)).headline[second]
+        achieved.append(_achieved(found, second, row, goal.of))
+        measured.append(headline_metrics(headline, top[second], of.truth.take(second), taxonomy))
+    return _means(achieved, measured, goal.target)
+
+
+def _achieved(found: Outcomes, photos: NDArray[np.intp], row: int, of: Among) -> float:
+    wrong, shown = found.wrong[photos, row], found.shown[photos, row]
+    return 1 - float(wrong.sum()) / max(1, int(shown.sum()) if of == "shown" else len(photos))
+
+
+def _means(achieved: list[float], measured: list[HeadlineMetrics], target: float) -> HeldOut:
+    return HeldOut(
+        splits=len(achieved),
+        achieved=float(np.mean(achieved)),
+        below_target=float(np.mean(np.array(achieved) < target)),
+        right=float(np.mean([split.right for split in measured])),
+        wrong=float(np.mean([split.wrong for split in measured])),
+        abstained=float(np.mean([split.abstained for split in measured])),
+        bits=float(np.mean([split.bits for split in measured])),
+    )
