@@ -16,6 +16,7 @@ from pipeline.store import queries
 from pipeline.store.queries import ActiveModel, PhotoPlace
 from pipeline.store.session import Database
 from taxonomy import graph
+from taxonomy.graph import Taxonomy
 
 THUMBNAILS_AT_ONCE = 4  # bounds the memory that whole photos take here
 EVICT_EVERY = 64  # thumbnails; the cache may pass its cap by so many small JPEGs per process
@@ -111,13 +112,19 @@ def user_profile(connection: Connection, user: str, k: int) -> UserProfile:
     found = queries.user_profile_totals(connection, model.model_id, user)
     if found is None:
         raise not_found(f"There is no user {user!r}.")
+    taxonomy = taxonomy_of(model)
+    made = profile(found.totals, taxonomy, k)
+    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model)
+
+
+def taxonomy_of(model: ActiveModel) -> Taxonomy:
+    """The model's taxonomy; ConfigurationError where this server comes with another version of it."""
     taxonomy = graph.load(model.taxonomy)
     if taxonomy.sha256 != model.taxonomy_sha256:
         raise ConfigurationError(
             f"Taxonomy {model.taxonomy} here is not the one of model {model.name}; update this server."
         )
-    made = profile(found.totals, taxonomy, k)
-    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model)
+    return taxonomy
 
 
 def _services(request: Request) -> Services:

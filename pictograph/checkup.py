@@ -13,8 +13,12 @@ from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, translated
 from pipeline.store.migrate import current, newest
 from pipeline.store.totals import differences
+from taxonomy.errors import TaxonomyError
 from workers.ledger import open_database
 from workers.models import registry
+
+#: What is looked at, and how; the function says what is so, or raises what is wrong.
+Check = tuple[str, Callable[[Settings], str]]
 
 OLDEST_POSTGRES = 18_00_00  # RETURNING old and new
 PACKAGES = ("pictograph", "torch", "torchvision", "celery", "sqlalchemy", "pillow")
@@ -33,23 +37,16 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at everything; one failure does not keep the others from being looked at."""
-    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("versions", _versions),
-        ("postgres", _postgres),
-        ("totals", _totals),
-        ("broker", _broker),
-        ("s3", _s3),
-        ("model", _model),
-    )
-    return [_finding(what, check, settings) for what, check in checks]
+def examine(settings: Settings, checks: "tuple[Check, ...] | None" = None) -> list[Finding]:
+    """Make all checks, or those named; one failure does not keep the others from being made."""
+    return [_finding(check, settings) for check in checks or EVERY_CHECK]
 
 
-def _finding(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+def _finding(check: Check, settings: Settings) -> Finding:
+    what, look = check
     try:
-        return Finding(what=what, ok=True, detail=check(settings))
-    except PictographError as exc:
+        return Finding(what=what, ok=True, detail=look(settings))
+    except (PictographError, TaxonomyError) as exc:
         return Finding(what=what, ok=False, detail=str(exc))
 
 
@@ -94,6 +91,8 @@ def _broker(settings: Settings) -> str:
     try:
         with redis.Redis.from_url(settings.broker_url.get_secret_value(), socket_timeout=5) as client:
             info = client.info("server")
+    except ValueError as exc:
+        raise ConfigurationError(f"PICTOGRAPH_BROKER_URL cannot be used: {exc}") from exc
     except (RedisError, OSError) as exc:
         raise ServiceDown(f"The broker does not answer ({exc}); check PICTOGRAPH_BROKER_URL, or start it.") from exc
     name = "Valkey" if "valkey_version" in info else "Redis"
@@ -104,7 +103,7 @@ def _s3(settings: Settings) -> str:
     access = S3Access.of(settings)
     with translated(access.place):
         buckets = access.client().list_buckets().get("Buckets", [])
-    return f"{access.place}, {len(buckets)} buckets"
+    return f"{access.place}, " + ("1 bucket" if len(buckets) == 1 else f"{len(buckets)} buckets")
 
 
 def _model(settings: Settings) -> str:
@@ -116,3 +115,14 @@ def _model(settings: Settings) -> str:
     model = TorchModel.load(spec)
     model.verify()
     return f"{spec.name} on {model.device}, canaries as measured"
+
+
+WITHOUT_SERVERS: tuple[Check, ...] = (("versions", _versions), ("model", _model))
+EVERY_CHECK: tuple[Check, ...] = (
+    ("versions", _versions),
+    ("postgres", _postgres),
+    ("totals", _totals),
+    ("broker", _broker),
+    ("s3", _s3),
+    ("model", _model),
+)

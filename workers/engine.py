@@ -55,6 +55,7 @@ T = TypeVar("T")
 LOOK_AHEAD = 2  # shards claimed beside the one in work
 DRY_SECONDS = 0.25  # how often an empty queue is asked again
 FLUSH_SECONDS = 0.03  # a batch that is not full waits this long for company
+LONGEST_SECONDS = 780.0  # then a stream stops as if told to: well before Celery's hard limit kills it in mid-work
 
 
 class Model(Protocol):
@@ -104,6 +105,7 @@ class Stream:
         self.bench = bench
         self.watch = Stopwatch()
         self._stop = stop
+        self._deadline = time.monotonic() + LONGEST_SECONDS
         self._failure: BaseException | None = None
         self._holdings = Holdings()
         photos = bench.settings.batch_photos
@@ -155,7 +157,12 @@ class Stream:
         except BaseException as exc:  # kept, and raised by `run` once the threads have ended
             self._fail(exc)
         closing.join()
-        self._offer(self._results, None)
+        while merging.is_alive():  # also after a failure: what is done is merged
+            try:
+                self._results.put(None, timeout=DRY_SECONDS)
+                break
+            except queue.Full:
+                continue
         merging.join()
 
     def _close(self, before: list[threading.Thread]) -> None:
@@ -298,7 +305,7 @@ class Stream:
 
     @property
     def _stopping(self) -> bool:
-        return self._stop.is_set() or self._aborted
+        return self._stop.is_set() or self._aborted or time.monotonic() > self._deadline
 
     @property
     def _aborted(self) -> bool:

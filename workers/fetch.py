@@ -3,7 +3,7 @@
 Laws
 1. A body counts only if it has exactly the listed length; anything else is trouble on the way, and retried.
 2. Every request names the listed version (`If-Match`). A refusal is looked into with a HEAD: some servers answer 412
-   for an object that is gone.
+   for an object that is gone. A 404 is asked again: only an object is "gone", a bucket that is away is trouble.
 3. Retries cover request and body, with jitter, within one deadline; what remains is infrastructure trouble.
 """
 
@@ -24,7 +24,7 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown
+from pipeline.errors import PhotoChanged, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, PhotoTask, Version
 from pipeline.sources.folder import LOCAL, local_version, read_local
 from pipeline.sources.objects import Objects
@@ -75,31 +75,42 @@ class Fetcher:
 
         Raises:
             PhotoGone: nothing any more.
-            ServiceDown: the store does not answer.
+            ServiceDown: the store does not answer, or does not let us look.
         """
         if task.bucket == LOCAL:
             return local_version(task.key)
-        return self._objects.head(task.bucket, task.key)
+        try:
+            return self._objects.head(task.bucket, task.key)
+        except SourceError as exc:
+            raise ServiceDown(str(exc)) from exc
 
     def _get(self, task: PhotoTask) -> bytes:
         what = f"{task.bucket}/{task.key}"
+        if task.key.startswith("/") or task.key.endswith("/"):
+            return self._read(task)  # obstore would drop the slash, and ask for another object
         try:
             answer = obstore.get(self._store(task.bucket), task.key, options={"if_match": f'"{task.etag}"'})
             data = bytes(answer.bytes())
-        except InvalidPathError:
-            # S3 allows keys such as "a//b" that obstore's paths cannot express.
-            return self._objects.read(task.bucket, task.key, task.etag, task.size)
-        except NotFoundError as exc:
-            raise PhotoGone(f"{what} is no longer there.") from exc
+        except (InvalidPathError, ValueError):
+            return self._read(task)  # S3 allows keys such as "a//b" that obstore's paths cannot express
+        except (NotFoundError, FileNotFoundError):
+            return self._read(task)  # says whether the object is gone or the bucket is
         except (PreconditionError, AlreadyExistsError) as exc:
             raise PhotoChanged(f"{what} was overwritten since it was listed.") from exc
         except (PermissionDeniedError, UnauthenticatedError) as exc:
             raise ServiceDown(f"S3 at {self._access.place} does not let us read {what}; check permissions.") from exc
-        except BaseError as exc:
+        except (BaseError, OSError) as exc:
             raise ServiceDown(f"S3 at {self._access.place} did not deliver {what}.") from exc
         if len(data) != task.size:
             raise ServiceDown(f"{what} came with {len(data)} of {task.size} bytes.")
         return data
+
+    def _read(self, task: PhotoTask) -> bytes:
+        """The slower way, with exact keys and exact errors; what is wrong with the place is trouble, not the photo."""
+        try:
+            return self._objects.read(task.bucket, task.key, task.etag, task.size)
+        except SourceError as exc:
+            raise ServiceDown(str(exc)) from exc
 
     def _store(self, bucket: str) -> S3Store:
         with self._guard:

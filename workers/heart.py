@@ -3,6 +3,8 @@
 import logging
 import threading
 
+from sqlalchemy import Connection
+
 from pipeline.errors import PictographError
 from pipeline.ledger import work
 from pipeline.store.session import Database
@@ -64,8 +66,11 @@ class Heart:
         holdings = self._holdings
         leases = holdings.leases() if holdings else []
         moving = holdings is not None and holdings.idle_seconds() < STUCK_SECONDS
-        with self.database.transaction() as connection:
+
+        def beat(connection: Connection) -> frozenset[int]:
             work.note_worker(connection, self.worker_id, self._queue, progressed=moving)
-            held = work.SHARDS.renew(connection, leases, self.lease_seconds) if leases and moving else frozenset()
+            return work.SHARDS.renew(connection, leases, self.lease_seconds) if leases and moving else frozenset()
+
+        held = self.database.run(beat)  # renewing may cross a merge that finishes the same shards
         if holdings is not None and moving:
             holdings.drop({lease.work_id for lease in leases} - held)

@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from pipeline.errors import LeaseLost, ServiceDown, SourceError
+from pipeline.errors import ConfigurationError, LeaseLost, ServiceDown
 from pipeline.ledger import jobs, work
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.listing import finish_range, record_page
@@ -36,7 +36,7 @@ def list_range(settings: Settings, database: Database, owner: str, range_id: int
         finished = _list_pages(settings, database, job, lease, stop)
         if not finished:
             database.run(lambda c: work.RANGES.release(c, [lease]))
-    except SourceError as exc:
+    except ConfigurationError as exc:
         error = str(exc)
         log.warning("job %d cannot be listed: %s", job.job_id, error)
         database.run(lambda c: jobs.fail(c, job.job_id, error))
@@ -58,6 +58,8 @@ def _list_pages(settings: Settings, database: Database, job: Job, lease: Lease, 
         page = source.page(cursor, settings.page_keys)
         database.run(partial(_write, settings, job, lease, page, source.covered(cursor, page)))
         if page.last:
+            # A transaction of its own: a crash before it lists one more page, an empty one, and comes back here.
+            database.run(partial(finish_range, job=job, lease=lease))
             return True
         cursor = page.cursor
     return False
@@ -68,5 +70,3 @@ def _write(
 ) -> None:
     work.RANGES.renew(connection, [lease], settings.lease_seconds)
     record_page(connection, job, lease, page, covered, settings.shard_photos)
-    if page.last:
-        finish_range(connection, job, lease)

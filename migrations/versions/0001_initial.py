@@ -106,7 +106,7 @@ CREATE TABLE core.photo (
     CONSTRAINT photo_bucket_id_fkey FOREIGN KEY(bucket_id) REFERENCES core.bucket (bucket_id),
     CONSTRAINT photo_user_id_fkey FOREIGN KEY(user_id) REFERENCES core.app_user (user_id)
 );
-CREATE INDEX photo_user_id_idx ON core.photo (user_id);
+CREATE INDEX photo_newest_idx ON core.photo (user_id, taken_at DESC, photo_id DESC);
 COMMENT ON TABLE core.photo IS 'A photo. content_rev rises with every change of its bytes; gone_at: no longer at its place.';
 
 CREATE TABLE core.taxonomy_category (

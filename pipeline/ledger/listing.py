@@ -5,8 +5,9 @@ Laws
    at the cursor and meets no photo twice.
 2. A photo is work for the job iff its model has no result for the photo's present content; all others are counted
    `skipped_unchanged`.
-3. A photo of the ledger that lies between the page's first and last key, and was not listed, is missing. What is
-   missing is subtracted only when the listing is complete, and only if it is no large part of the source.
+3. A photo of the ledger that lies in the stretch of keys that a page accounts for, and was neither listed nor refused
+   there, is missing. What is missing is subtracted only when the listing is complete, and only if it is no large part
+   of the source.
 """
 
 from collections import Counter
@@ -20,7 +21,7 @@ from pipeline.ledger.cut import cut
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.redrive import create_shard
 from pipeline.records import Code, ItemState, Lease, Page, Refusal, WorkState
-from pipeline.sources.source import Interval
+from pipeline.sources.source import Interval, Order
 from pipeline.store.staging import copy_rows
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta
@@ -70,9 +71,9 @@ INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
 _MET = """
 INSERT INTO met
 SELECT p.photo_id, p.user_id, r.photo_id IS NULL OR r.content_rev < p.content_rev
-FROM (SELECT DISTINCT bucket, key FROM listed) l JOIN core.bucket b ON b.uri = l.bucket
-JOIN core.photo p ON p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C"
-JOIN core.app_user u ON u.user_id = p.user_id AND u.deleted_at IS NULL
+FROM (SELECT DISTINCT l.bucket, l.key FROM listed l
+      JOIN core.app_user o ON o.name = l.owner COLLATE "C" AND o.deleted_at IS NULL) l
+JOIN core.bucket b ON b.uri = l.bucket JOIN core.photo p ON p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C"
 LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id"""
 
 _ITEMS = f"""
@@ -84,9 +85,14 @@ SELECT m.photo_id, m.user_id FROM new JOIN met m USING (photo_id)"""
 _MISSING = """
 INSERT INTO core.job_missing (job_id, photo_id)
 SELECT :job, p.photo_id FROM core.photo p JOIN core.bucket b USING (bucket_id)
-WHERE b.uri = :bucket AND p.key > :after AND p.key <= :upto AND p.gone_at IS NULL
+WHERE b.uri = :bucket AND {within} AND p.gone_at IS NULL AND p.key <> ALL (CAST(:refused AS text[]))
   AND p.created_at < (SELECT started_at FROM core.job WHERE job_id = :job)
   AND p.photo_id NOT IN (SELECT photo_id FROM met) ON CONFLICT DO NOTHING"""
+_WITHIN = {
+    Order.BYTES: "p.key > :after AND p.key <= :upto",
+    Order.TREE: "translate(p.key, '/', chr(1)) > translate(:after, '/', chr(1)) "
+    "AND translate(p.key, '/', chr(1)) <= translate(:upto, '/', chr(1))",
+}
 
 
 _ERASED = """
@@ -110,15 +116,20 @@ def record_page(
     connection.execute(text(_MET), {"model": job.model_id})
     collect_moved(connection)
     apply_delta(connection)
-    if span is not None:
-        connection.execute(
-            text(_MISSING), {"job": job.job_id, "bucket": span.bucket, "after": span.after, "upto": span.upto}
-        )
+    if span is not None and span.orders:
+        _note_missing(connection, job, page, span)
     due = [tuple(row) for row in connection.execute(text(_ITEMS), {"job": job.job_id})]
     for piece in cut(due, shard_photos):
         create_shard(connection, job.job_id, job.model_id, job.priority, piece)
     _count(connection, job, page, len(due))
     jobs.add_notes(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
+
+
+def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) -> None:
+    refused = [refusal.name for refusal in page.refusals]
+    values = {"bucket": span.bucket, "after": span.after, "upto": span.upto, "refused": refused}
+    within = " AND ".join(_WITHIN[order] for order in sorted(span.orders))
+    connection.execute(text(_MISSING.format(within=within)), {"job": job.job_id, **values})
 
 
 def _create_work_tables(connection: Connection) -> None:

@@ -31,9 +31,11 @@ class Doorbell:
     work_id: int
 
 
+# Who falls silent while Postgres itself is being restarted has not died: nobody could renew a lease then.
 _EXPIRED = f"""
 SELECT s.shard_id, s.job_id, s.model_id, s.priority, s.photos, s.deaths,
-       s.lease_started AND (w.worker_id IS NULL OR w.last_seen < s.lease_until) AS died
+       s.lease_started AND (w.worker_id IS NULL OR w.last_seen < s.lease_until)
+           AND pg_postmaster_start_time() < coalesce(w.last_seen, s.lease_until) AS died
 FROM core.shard s LEFT JOIN core.worker w ON w.worker_id = s.lease_owner
 WHERE s.state = {WorkState.LEASED} AND s.lease_until < clock_timestamp()
 ORDER BY s.shard_id LIMIT {BATCH} FOR UPDATE OF s SKIP LOCKED"""

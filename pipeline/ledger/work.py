@@ -125,7 +125,7 @@ def cursor_of(connection: Connection, lease: Lease) -> str | None:
 def note_changed(connection: Connection, task: PhotoTask, version: Version) -> None:
     """Write down that a photo's bytes are no longer those that were listed; does nothing if a lister knows already."""
     connection.execute(
-        text("""UPDATE core.photo SET etag = :etag, size = :size, content_rev = content_rev + 1
+        text("""UPDATE core.photo SET etag = :etag, size = :size, content_rev = content_rev + 1, taken_from = 0
                 WHERE photo_id = :photo AND content_rev = :rev AND (etag, size) <> (:etag, :size)"""),
         {"etag": version.etag, "size": version.size, "photo": task.photo_id, "rev": task.content_rev},
     )

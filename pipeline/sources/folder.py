@@ -4,11 +4,11 @@ Only regular files count: symbolic links, pipes, sockets and devices are passed 
 is its size and modification time in nanoseconds.
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError
@@ -39,20 +39,25 @@ class Folder:
             raise SourceError(f"The folder {self.root} is empty; put photos into it first.")
 
     def page(self, cursor: str | None, limit: int) -> Page:
-        """See `Source.page`; the cursor is the last path."""
+        """See `Source.page`; the cursor is the last path that can be stored, and a page ends with one.
+
+        Names that cannot be stored cannot be a cursor: those on the way come along, on top of `limit`.
+        """
         try:
-            paths = list(islice(_walk(self.prefix, cursor), limit))
+            paths = _take(_walk(self.prefix, cursor), limit)
+            met = [entry for path in paths if (entry := self._meet(path)) is not None]
         except PermissionError as exc:
             raise SourceError(f"{exc.filename} cannot be read; give this user permission to read the folder.") from exc
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, NotADirectoryError) as exc:
             raise SourceError(f"{exc.filename} vanished while the folder was listed; run the job again.") from exc
-        met = [entry for path in paths if (entry := self._meet(path)) is not None]
+        except OSError as exc:
+            raise ServiceDown(f"{exc.filename or self.root} cannot be listed: {exc.strerror}.") from exc
         return Page(
             refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
             refusals=tuple(entry for entry in met if isinstance(entry, Refusal)),
             gone=(),
-            cursor=_storable_cursor(paths, cursor or self.prefix),
-            last=len(paths) < limit,
+            cursor=next(filter(storable, reversed(paths)), cursor or self.prefix),
+            last=sum(map(storable, paths)) < limit,
         )
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
@@ -90,14 +95,21 @@ def _walk(prefix: str, after: str | None) -> Iterator[str]:
     for name in sorted(entries, key=os.fsencode):
         path = prefix + name
         if name.endswith("/"):
-            if after is None or not os.fsencode(after) > os.fsencode(after_prefix(path)):
+            if after is None or after.startswith(path) or os.fsencode(after) < os.fsencode(path):
                 yield from _walk(path, after)
         elif after is None or os.fsencode(path) > os.fsencode(after):
             yield path
 
 
-def _storable_cursor(paths: list[str], before: str) -> str:
-    return next((path for path in reversed(paths) if storable(path)), before)
+def _take(paths: Iterator[str], limit: int) -> list[str]:
+    """Paths up to and with the `limit`-th that can be stored."""
+    taken: list[str] = []
+    for path in paths:
+        taken.append(path)
+        limit -= storable(path)
+        if limit == 0:
+            break
+    return taken
 
 
 def _etag(about: os.stat_result) -> str:
@@ -110,6 +122,8 @@ def local_version(path: str) -> Version:
         about = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise PhotoGone(f"{path} is no longer there.") from exc
+    except OSError as exc:
+        raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
     if not stat.S_ISREG(about.st_mode):
         raise PhotoGone(f"{path} is no plain file any more.")
     return Version(etag=_etag(about), size=about.st_size)
@@ -128,6 +142,8 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise PhotoGone(f"{path} is no longer there.") from exc
     except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise PhotoGone(f"{path} is no plain file any more.") from exc
         raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
     with os.fdopen(fd, "rb") as file:
         about = os.fstat(fd)
@@ -135,7 +151,10 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
             raise PhotoGone(f"{path} is no plain file any more.")
         if _etag(about) != etag:
             raise PhotoChanged(f"{path} was changed since it was listed.")
-        data = file.read(limit + 1)
+        try:
+            data = file.read(limit + 1)
+        except OSError as exc:
+            raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
     if len(data) != about.st_size:
         raise PhotoChanged(f"{path} changed while it was read.")
     return data

@@ -67,7 +67,7 @@ class Manifest:
         try:
             uri, user = _parse(line)
             bucket, key = parse_uri(uri)
-        except (ValueError, SourceError) as exc:
+        except (ValueError, RecursionError, SourceError) as exc:
             return Refusal(name=f"line {number}", code=Code.BAD_LINE, reason=str(exc))
         owner = user or self.rule.owner(key)
         if owner is None:
@@ -98,6 +98,8 @@ def _parse(line: str) -> tuple[str, str | None]:
     user = entry.get("user")
     if user is not None and not (isinstance(user, str) and user):
         raise ValueError('"user" must be a non-empty string.')
+    if not entry["source-ref"].removeprefix("s3://").partition("/")[2]:
+        raise ValueError(f"names no object: {entry['source-ref']!r}; write s3://bucket/key.")
     if not storable(entry["source-ref"] + (user or "")):
         raise ValueError("holds characters that are not valid UTF-8, or a NUL.")
     return entry["source-ref"], user

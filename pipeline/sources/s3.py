@@ -1,9 +1,12 @@
 """Photos under an S3 prefix, listed with boto3; and the one place that knows how S3 says no.
 
 S3 lists keys in the order of their UTF-8 bytes, at most 1,000 at a time; `StartAfter` resumes after any key, so the
-checkpoint is simply the last key. (Directory buckets have neither order nor StartAfter and are refused by their name.)
+checkpoint is simply the last key. Some servers go folder by folder instead (SeaweedFS): they resume as well, but what
+lies between two keys is then another stretch, so each page says which orders it agrees with. (Directory buckets have
+neither order nor StartAfter and are refused by their name.)
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +29,7 @@ from botocore.exceptions import (
 from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
 from pipeline.records import Code, Page, PhotoRef, Refusal
 from pipeline.settings import Settings
-from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
+from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, orders_of, storable
 from pipeline.sources.user_rule import UserRule
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 AMAZON = "aws"  # PICTOGRAPH_S3_ENDPOINT_URL=aws means Amazon's own endpoints
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # what the SDK lets through
+_DIRECTORY_BUCKET = "--x-s3"  # how the names of directory buckets end
 
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
 _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
@@ -126,18 +132,21 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
         return PhotoChanged(f"{what} was overwritten since it was listed.")
     if status >= 500:
         return ServiceDown(f"S3 at {place} failed with {status} {code}.")
-    return SourceError(f"S3 at {place} refused {what}: {code} {exc.response.get('Error', {}).get('Message', '')}.")
+    message = str(exc.response.get("Error", {}).get("Message", "")).rstrip(". ")
+    return SourceError(f"S3 at {place} refused {what} ({code}: {message}); check the address.")
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
     """Split ``s3://bucket/prefix`` into bucket and prefix.
 
     Raises:
-        SourceError: no bucket is named.
+        SourceError: no bucket is named, or none that can be.
     """
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket:
         raise SourceError(f"{uri!r} is no S3 address; write s3://bucket/prefix.")
+    if not _BUCKET.fullmatch(bucket):
+        raise SourceError(f"{bucket!r} is no bucket's name; it has only letters, digits, dots and hyphens.")
     return bucket, prefix
 
 
@@ -146,6 +155,8 @@ class S3Prefix:
 
     def __init__(self, uri: str, rule: UserRule, access: S3Access) -> None:
         self.bucket, prefix = parse_uri(uri)
+        if self.bucket.endswith(_DIRECTORY_BUCKET):
+            raise SourceError(f"{self.bucket} is a directory bucket, and lists in no order; copy the photos elsewhere.")
         self.prefix = prefix if prefix.endswith("/") or not prefix else prefix + "/"
         self.rule = rule
         self.place = access.place
@@ -153,36 +164,41 @@ class S3Prefix:
 
     def check(self) -> None:
         """See `Source.check`."""
-        if not self._list(None, 1):
+        if not self._list(None, 1)[0]:
             raise SourceError(
                 f"There is nothing under s3://{self.bucket}/{self.prefix}; check the prefix, or upload photos first."
             )
 
     def page(self, cursor: str | None, limit: int) -> Page:
         """See `Source.page`; the cursor is the last key."""
-        objects = self._list(cursor, limit)
+        objects, more = self._list(cursor, limit)
         met = [self._meet(item) for item in objects]
-        last = len(objects) < limit
         end = objects[-1]["Key"] if objects else cursor or self.prefix
         return Page(
             refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
             refusals=tuple(entry for entry in met if isinstance(entry, Refusal)),
             gone=(),
             cursor=end,
-            last=last,
+            last=not more,
         )
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
         """See `Source.covered`: everything between the two cursors; on the last page, to the end of the prefix."""
+        after = cursor or self.prefix
         upto = after_prefix(self.prefix) if page.last else page.cursor
-        return Interval(bucket=f"s3://{self.bucket}", after=cursor or self.prefix, upto=upto)
+        orders = orders_of([after, *(ref.key for ref in page.refs), page.cursor])
+        return Interval(bucket=f"s3://{self.bucket}", after=after, upto=upto, orders=orders)
 
-    def _list(self, after: str | None, limit: int) -> "list[ObjectTypeDef]":
+    def _list(self, after: str | None, limit: int) -> "tuple[list[ObjectTypeDef], bool]":
+        """The next objects, and whether there are more. A page may be short, or even empty, and not be the last."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix, StartAfter=after or "", PaginationConfig={"PageSize": limit}
+        )
         with translated(self.place, self.bucket):
-            answer = self.client.list_objects_v2(
-                Bucket=self.bucket, Prefix=self.prefix, StartAfter=after or "", MaxKeys=limit
-            )
-        return answer.get("Contents", [])
+            for answer in pages:
+                if answer.get("Contents"):
+                    return answer["Contents"], answer.get("IsTruncated", False)
+        return [], False
 
     def _meet(self, item: "ObjectTypeDef") -> PhotoRef | Refusal:
         key, size = item["Key"], item["Size"]

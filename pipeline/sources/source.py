@@ -1,18 +1,33 @@
 """What every source can do, and what they share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
 from typing import Protocol
 
 from pipeline.records import Code, Page, Refusal
 
 
+class Order(StrEnum):
+    """How a place sorts its keys."""
+
+    BYTES = "bytes"  # by the bytes of their UTF-8, as S3 does
+    TREE = "tree"  # folder by folder, as file systems do: "/" comes before every other character
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Keys of one bucket, after `after` and up to `upto`, bytewise; every key in it that exists was listed."""
+    """Keys of one bucket, after `after` and up to `upto` in all of `orders`; each that exists was listed.
+
+    More than one order: we do not know which is the place's own, so only what lies between in both is accounted for.
+    None: nothing is.
+    """
 
     bucket: str
     after: str
     upto: str
+    orders: frozenset[Order] = frozenset({Order.BYTES})
 
 
 class Source(Protocol):
@@ -46,6 +61,15 @@ def bad_key(key: str) -> Refusal:
 def no_user(key: str, template: str) -> Refusal:
     """Refuse a key that the user rule does not match."""
     return Refusal(name=key, code=Code.NO_USER, reason=f"does not match --user-from {template!r}.")
+
+
+def orders_of(keys: Sequence[str]) -> frozenset[Order]:
+    """The orders in which `keys` ascend: one page tells what its server does, or at least what it may do."""
+    return frozenset(order for order in Order if all(_rank(a, order) <= _rank(b, order) for a, b in pairwise(keys)))
+
+
+def _rank(key: str, order: Order) -> bytes:
+    return (key.replace("/", "\1") if order is Order.TREE else key).encode(errors="surrogatepass")
 
 
 def after_prefix(prefix: str) -> str:

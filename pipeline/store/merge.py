@@ -7,7 +7,8 @@ Theory of operation
 
 Laws
 1. A repeat is a no-op: a result wins only if its (content_rev, decision_rev, seen by the model) is greater than the
-   stored one's; an item is closed only if it is open. So a COMMIT whose reply was lost may be sent again.
+   stored one's; an item is closed only if it is open, and sent to wait only if it does not wait already. So a COMMIT
+   whose reply was lost may be sent again.
 2. A result counts only if the photo still has the content that was read (`content_rev`); otherwise the item goes back
    to `retry`, at once.
 3. Users under erasure are skipped; the lock on the user row makes the eraser wait for us, or us see the tombstone.
@@ -60,7 +61,7 @@ SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, p.user_id,
     CASE WHEN u.deleted_at IS NOT NULL THEN {Code.NONE} WHEN p.gone_at IS NOT NULL THEN {Code.GONE}
          WHEN p.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END
 FROM staged s JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
-ORDER BY s.job_id, s.photo_id, s.content_rev DESC"""
+ORDER BY s.job_id, s.photo_id, s.content_rev DESC, s.state = {ItemState.SUCCEEDED} DESC, s.state DESC"""
 
 # `results` holds a photo once, though two jobs may bring it in one batch.
 _STORE = f"""
@@ -68,7 +69,7 @@ WITH results AS (
     SELECT DISTINCT ON (photo_id) * FROM verdict
     WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
       AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE})
-    ORDER BY photo_id, content_rev DESC
+    ORDER BY photo_id, content_rev DESC, final = {ItemState.SUCCEEDED} DESC
 ), changed AS (
     INSERT INTO core.photo_result AS r (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline,
                                         nodes, masses, tags, sha256)
@@ -115,7 +116,8 @@ WITH moved AS (
                 {BACKOFF_LAST_SECONDS}, {BACKOFF_FIRST_SECONDS} * 2 ^ least(i.attempts, 10)))
             WHEN v.final = {ItemState.RETRY} THEN now() END
     FROM verdict v
-    WHERE i.job_id = v.job_id AND i.photo_id = v.photo_id AND i.state IN ({ItemState.PENDING}, {ItemState.RETRY})
+    WHERE i.job_id = v.job_id AND i.photo_id = v.photo_id
+      AND (i.state = {ItemState.PENDING} OR i.state = {ItemState.RETRY} AND v.final <> {ItemState.RETRY})
     RETURNING i.job_id, old.state AS old_state, old.code AS old_code, new.state AS new_state, new.code AS new_code
 ) INSERT INTO tally
   SELECT job_id, old_state, old_code, -count(*) FROM moved GROUP BY 1, 2, 3
@@ -185,5 +187,5 @@ def _row(result: PhotoResult) -> Sequence[Field]:
         note.tags if note else (),
         result.sha256,
         result.taken_at,
-        result.message.replace("\0", ""),
+        result.message.replace("\0", "").encode(errors="replace").decode(),
     )

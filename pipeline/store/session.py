@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
+import psycopg2
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.errors import ConfigurationError, PictographError, ServiceDown
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the transaction may simply run again
+#: lock timeout, idle-in-transaction timeout, read-only (a standby): the server lives, but cannot serve us now
+BUSY = frozenset({"55P03", "25P03", "25006"})
+AWAY = ("08", "53", "57P", "58")  # connection lost, out of resources, shutting down, trouble with its disk
 NO_TABLES = frozenset({"42P01", "3F000"})  # undefined table, undefined schema
 REFUSALS = ("authentication failed", "does not exist", "no password supplied", "no pg_hba.conf entry")
 MAX_ATTEMPTS = 8
@@ -29,7 +33,10 @@ class Database:
     """A PostgreSQL database. Threads share it; processes do not."""
 
     def __init__(self, url: str, application: str, connections: int = 4) -> None:
-        parsed = make_url(url).set(drivername="postgresql+psycopg2")
+        try:
+            parsed = make_url(url).set(drivername="postgresql+psycopg2")
+        except (ArgumentError, ValueError) as exc:
+            raise ConfigurationError("PICTOGRAPH_DATABASE_URL is no address like postgresql://user@host/name.") from exc
         self.place = f"{parsed.host}:{parsed.port or 5432}/{parsed.database}"
         self.engine = create_engine(
             parsed,
@@ -70,7 +77,7 @@ class Database:
             try:
                 with self.transaction() as connection:
                     return work(connection)
-            except DBAPIError as exc:
+            except (DBAPIError, psycopg2.Error) as exc:
                 if _sqlstate(exc) not in REPEATABLE or attempt == MAX_ATTEMPTS:
                     raise
                 log.info("transaction repeated after %s", _sqlstate(exc))
@@ -81,26 +88,30 @@ class Database:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, PoolTimeout) as exc:
+        except (DBAPIError, psycopg2.Error, PoolTimeout) as exc:  # psycopg2's own come from COPY
             translated = self._translate(exc)
             if translated is None:
                 raise
             raise translated from exc
 
-    def _translate(self, exc: DBAPIError | PoolTimeout) -> PictographError | None:
+    def _translate(self, exc: DBAPIError | psycopg2.Error | PoolTimeout) -> PictographError | None:
         state = _sqlstate(exc)
-        detail = "".join(str(getattr(exc, "orig", exc)).strip().splitlines()[-1:])
+        said = str(getattr(exc, "orig", exc)).strip().splitlines()
+        detail = [line for line in said if not line.startswith("\t")][-1]  # libpq indents its advice
         if state in NO_TABLES:
             return ConfigurationError(f"The database {self.place} has no tables yet; run `pictograph migrate`.")
         # libpq gives no SQLSTATE for a refused connection: its words are all there is.
         if state is None and any(words in detail for words in REFUSALS):
             return ConfigurationError(f"Postgres at {self.place} refuses us ({detail}); check PICTOGRAPH_DATABASE_URL.")
-        ended = state is not None and state.startswith(("08", "57P"))
-        lost = state is None and isinstance(exc, OperationalError | InterfaceError | PoolTimeout)
+        ended = state is not None and (state.startswith(AWAY) or state in BUSY)
+        lost = state is None and isinstance(exc, _LOST)
         if ended or lost:
             return ServiceDown(f"Postgres at {self.place} does not answer ({detail}); is it running?")
         return None
 
 
+_LOST = (OperationalError, InterfaceError, PoolTimeout, psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
 def _sqlstate(exc: BaseException) -> str | None:
-    return getattr(getattr(exc, "orig", None), "pgcode", None)
+    return getattr(getattr(exc, "orig", exc), "pgcode", None)

@@ -152,7 +152,7 @@ photo = Table(
     _now(),
     Column("gone_at", Moment),
     UniqueConstraint("bucket_id", "key"),
-    Index("photo_user_id_idx", "user_id"),
+    Index("photo_newest_idx", "user_id", text("taken_at DESC"), text("photo_id DESC")),
     comment="A photo. content_rev rises with every change of its bytes; gone_at: no longer at its place.",
 )
 

@@ -1,6 +1,11 @@
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +20,9 @@ from sqlalchemy import text
 
 from api.app import create_app
 from api.envelope import CONTENT_SECURITY_POLICY
-from api.main import address
+from api.main import address, serve
 from pipeline.annotate import annotate
+from pipeline.errors import ConfigurationError
 from pipeline.ledger.jobs import JobRequest, submit
 from pipeline.records import WHOLE, Code
 from pipeline.settings import Settings
@@ -88,7 +94,8 @@ INSERT INTO core.photo (bucket_id, key, user_id, etag, size, taken_at)
 SELECT b.bucket_id, :key, o.user_id, :etag, :size, timestamptz '2026-01-01 12:00Z' + :day * interval '1 day'
 FROM core.bucket b, owner o WHERE b.uri = 'file://' RETURNING photo_id"""
 _RESULT = """
-INSERT INTO core.photo_result (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline, nodes, masses, tags)
+INSERT INTO core.photo_result
+    (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline, nodes, masses, tags)
 SELECT :model, p.photo_id, p.user_id, 1, 1, :outcome, :headline,
        CAST(:nodes AS smallint[]), CAST(:masses AS smallint[]), CAST(:tags AS smallint[])
 FROM core.photo p WHERE p.photo_id = :photo"""
@@ -207,6 +214,19 @@ def test_the_users_page_shows_covers_numbers_and_newest_photos(library: Library,
     assert "style=" not in shown
 
 
+def test_covers_show_what_is_drawn_in_the_category(library: Library, database: Database) -> None:
+    # A wheeled vehicle is a container to the graph, and so tagged, but drawn among the vehicles.
+    library.add("ada", "fire engine", certain=0.99)
+    cup = library.add("ada", "mixing bowl", certain=0.9)
+    taxonomy = library.taxonomy
+    (container,) = taxonomy.find("container")
+    with database.transaction() as connection:
+        found = queries.user_profile_totals(connection, library.model.model_id, "ada")
+        assert found is not None
+        areas = {container: int(taxonomy.area_column[container])}
+        assert queries.covers(connection, library.model.model_id, found.user_id, areas) == {container: cup}
+
+
 def test_every_answer_is_enveloped(library: Library, client: TestClient) -> None:
     library.add("ada", "pug")
     for asked in ("/", "/u/ada", "/jobs", "/livez", "/static/style.css", "/v1/users/ada/profile", "/nowhere"):
@@ -323,6 +343,37 @@ def test_before_any_model_there_is_a_hint(client: TestClient) -> None:
 def test_openapi_names_every_route(client: TestClient) -> None:
     paths = json.loads(client.get("/v1/openapi.json").content)["paths"]
     assert {"/v1/users/{user}/profile", "/v1/jobs/{job_id}", "/v1/photos/{photo_id}/thumbnail"} <= paths.keys()
+
+
+SERVE = """
+from api.main import serve
+from pipeline.settings import Settings
+serve(Settings(api_port=0), lambda url: print(url, flush=True))
+print("closed")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_serves_on_a_port_of_its_own_and_stops_on_a_signal(settings: Settings, number: signal.Signals) -> None:
+    command = [sys.executable, "-c", SERVE]
+    environment = {**os.environ, **settings.environment()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+            assert json.load(answer)["status"] == "ready"
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/livez", method="HEAD"), timeout=10) as head:
+            assert (head.status, head.read()) == (200, b"")
+        server.send_signal(number)
+        assert server.stdout.read() == "closed\n"
+        assert server.wait(10) == 0
+
+
+def test_a_taken_port_is_said(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = settings.model_copy(update={"api_port": taken.getsockname()[1]})
+        with pytest.raises(ConfigurationError, match="PICTOGRAPH_API_PORT"):
+            serve(busy, print)
 
 
 def test_address_of_a_wildcard_can_be_called() -> None:

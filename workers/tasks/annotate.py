@@ -29,8 +29,9 @@ def prepare(**_: object) -> None:
 @worker_process_shutdown.connect
 def put_away(**_: object) -> None:
     """End the decode children and take this worker off the list."""
-    bench().heart.stop()
-    bench().decoders.close()
+    if bench.cache_info().currsize:  # it may never have come about
+        bench().heart.stop()
+        bench().decoders.close()
 
 
 @shared_task(name=ANNOTATE)
