@@ -8,7 +8,9 @@ from pydantic import SecretStr
 from pictograph import stack
 from pictograph.stack import Service
 from pictograph.stack.attach import OnWait
-from pipeline.settings import Settings
+from pipeline.errors import ConfigurationError
+from pipeline.settings import PREFIX, Settings
+from pipeline.sources.s3 import AMAZON
 
 DATABASE = frozenset({Service.POSTGRES})
 EVERYTHING = frozenset(Service)
@@ -24,6 +26,18 @@ def embedded(settings: Settings) -> frozenset[Service]:
     return frozenset(service for service, address in named.items() if address is None)
 
 
+def _check_addresses(settings: Settings) -> None:
+    """ConfigurationError for an address of a kind that we cannot use, before some library stumbles over it."""
+    database, broker, s3 = settings.database_url, settings.broker_url, settings.s3_endpoint_url
+    for variable, address, beginnings in (
+        ("DATABASE_URL", database and database.get_secret_value(), ("postgresql://", "postgres://")),
+        ("BROKER_URL", broker and broker.get_secret_value(), ("redis://", "rediss://")),
+        ("S3_ENDPOINT_URL", None if s3 == AMAZON else s3, ("http://", "https://")),
+    ):
+        if address is not None and not address.startswith(beginnings):
+            raise ConfigurationError(f"{PREFIX}{variable} must begin with {' or '.join(beginnings)}.")
+
+
 @contextmanager
 def servers(
     settings: Settings, need: frozenset[Service] = EVERYTHING, on_wait: OnWait | None = None
@@ -31,8 +45,9 @@ def servers(
     """Settings in which every service of `need` has an address; embedded servers run for as long as the block does.
 
     Raises:
-        ConfigurationError, ServiceDown: an embedded server is not installed, or does not start.
+        ConfigurationError, ServiceDown: an address is none, or an embedded server is not installed or does not start.
     """
+    _check_addresses(settings)
     missing = need & embedded(settings)
     if not missing:
         yield settings

@@ -10,7 +10,9 @@ Laws
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TypeVar
 
 import obstore
 from obstore.exceptions import (
@@ -24,11 +26,13 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from pipeline.errors import PhotoChanged, PhotoUnreadable, ServiceDown, SourceError
+from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, PhotoTask, Version
 from pipeline.sources.folder import LOCAL, local_version, read_local
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access, parse_uri, translated
+
+T = TypeVar("T")
 
 ATTEMPTS = 4
 DEADLINE_SECONDS = 30.0
@@ -79,10 +83,7 @@ class Fetcher:
         """
         if task.bucket == LOCAL:
             return local_version(task.key)
-        try:
-            return self._objects.head(task.bucket, task.key)
-        except SourceError as exc:
-            raise ServiceDown(str(exc)) from exc
+        return self._slowly(task, lambda: self._objects.head(task.bucket, task.key))
 
     def _get(self, task: PhotoTask) -> bytes:
         what = f"{task.bucket}/{task.key}"
@@ -106,9 +107,16 @@ class Fetcher:
         return data
 
     def _read(self, task: PhotoTask) -> bytes:
-        """The slower way, with exact keys and exact errors; what is wrong with the place is trouble, not the photo."""
+        return self._slowly(task, lambda: self._objects.read(task.bucket, task.key, task.etag, task.size))
+
+    def _slowly(self, task: PhotoTask, ask: Callable[[], T]) -> T:
+        """The slower way, with exact keys and exact errors; what is wrong with the place is trouble, not the photo's."""
         try:
-            return self._objects.read(task.bucket, task.key, task.etag, task.size)
+            return ask()
+        except PhotoGone as exc:
+            if not self._objects.has(task.bucket):
+                raise ServiceDown(f"There is no bucket {task.bucket} any more; is it the right endpoint?") from exc
+            raise
         except SourceError as exc:
             raise ServiceDown(str(exc)) from exc
 

@@ -6,7 +6,7 @@ Answers go to standard output, everything else (progress, waiting, errors) to st
 import json
 import logging
 import sys
-from typing import Annotated, Any, NoReturn, TextIO
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -18,14 +18,14 @@ STYLE: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown"
 PIPE_COLUMNS = 1000  # a table that goes into a file or a pipe is not squeezed into a terminal's width
 
 
-def _console(stream: TextIO) -> Console:
+def _console(*, stderr: bool = False) -> Console:
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPE_COLUMNS
     # Keys and messages come from anywhere: brackets in them are no markup.
-    width = None if stream.isatty() else PIPE_COLUMNS
-    return Console(file=stream, soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
 
 
-out = _console(sys.stdout)
-err = _console(sys.stderr)
+out = _console()
+err = _console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for machines.")]
 

@@ -139,8 +139,8 @@ def add_notes(connection: Connection, job_id: int, notes: Sequence[str]) -> None
     """Keep the first few sentences that a person should read."""
     if notes:
         connection.execute(
-            text("UPDATE core.job SET notes = (notes || CAST(:notes AS text[]))[:kept] WHERE job_id = :job"),
-            {"job": job_id, "notes": list(notes[:NOTES_KEPT]), "kept": NOTES_KEPT},
+            text(f"UPDATE core.job SET notes = (notes || CAST(:notes AS text[]))[1:{NOTES_KEPT}] WHERE job_id = :job"),
+            {"job": job_id, "notes": list(notes[:NOTES_KEPT])},
         )
 
 

@@ -145,16 +145,18 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
         if exc.errno == errno.ELOOP:
             raise PhotoGone(f"{path} is no plain file any more.") from exc
         raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
-    with os.fdopen(fd, "rb") as file:
+    try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             raise PhotoGone(f"{path} is no plain file any more.")
         if _etag(about) != etag:
             raise PhotoChanged(f"{path} was changed since it was listed.")
-        try:
+        with open(fd, "rb", closefd=False) as file:
             data = file.read(limit + 1)
-        except OSError as exc:
-            raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
+    except OSError as exc:
+        raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
+    finally:
+        os.close(fd)
     if len(data) != about.st_size:
         raise PhotoChanged(f"{path} changed while it was read.")
     return data
