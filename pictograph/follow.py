@@ -104,7 +104,7 @@ def follow(
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("job {task.fields[job]}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
@@ -112,24 +112,29 @@ def follow(
     )
     drawn = show and console.is_terminal
     with Progress(*columns, console=console, disable=not drawn, transient=True) as progress:
-        bar = progress.add_task("", total=None, job=job_id, failures="")
+        bar = progress.add_task(f"job {job_id}", total=None, failures="")
         watch = _Watch(database, console, supervisor)
         while True:
             if supervisor is not None:
                 supervisor.start_if_free()
             job = watch.look(job_id)
             if job is not None:
-                _draw(progress, bar, job)
+                _draw(progress, bar, job, alone=watch.alone)
                 if job.state.ended:
                     return job
             threading.Event().wait(LOOK_SECONDS)
 
 
-def _draw(progress: Progress, bar: TaskID, job: Job) -> None:
+def _draw(progress: Progress, bar: TaskID, job: Job, *, alone: bool) -> None:
     open_total = None if job.listing and not job.total else job.total - _settled_by_listing(job)
     done = job.count(ItemState.SUCCEEDED, ItemState.FAILED, ItemState.CANCELLED)
-    failures = ", ".join(f"{n} {code.name.lower()}" for code, n in job.by_code(ItemState.FAILED).items())
-    progress.update(bar, total=open_total, completed=done, failures=failures)
+    troubles = [f"{n} {code.name.lower().replace('_', ' ')}" for code, n in job.by_code(ItemState.FAILED).items()]
+    if job.count(ItemState.RETRY):
+        troubles.append(f"{job.count(ItemState.RETRY)} to be tried again")
+    doing = "waiting for a worker" if alone else "listing" if job.listing else "tagging"
+    progress.update(
+        bar, description=f"job {job.job_id}: {doing}", total=open_total, completed=done, failures=", ".join(troubles)
+    )
 
 
 def _settled_by_listing(job: Job) -> int:
@@ -143,6 +148,7 @@ class _Watch:
         self._database = database
         self._console = console
         self._supervisor = supervisor
+        self.alone = False  # no worker was there at the last look
         self._since = time.monotonic()
         self._told = ""
 
@@ -163,7 +169,8 @@ class _Watch:
             text("SELECT count(*) FROM core.worker WHERE queue = :q AND last_seen > now() - make_interval(secs => :s)"),
             {"q": queue, "s": WORKER_SILENT_SECONDS},
         ).scalar_one()
-        if seen or job.state.ended:
+        self.alone = not (seen or job.state.ended)
+        if not self.alone:
             self._since = time.monotonic()
         return time.monotonic() - self._since > LONELY_SECONDS
 

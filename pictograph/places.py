@@ -28,14 +28,15 @@ def embedded(settings: Settings) -> frozenset[Service]:
 
 def _check_addresses(settings: Settings) -> None:
     """ConfigurationError for an address of a kind that we cannot use, before some library stumbles over it."""
-    database, broker, s3 = settings.database_url, settings.broker_url, settings.s3_endpoint_url
-    for variable, address, beginnings in (
-        ("DATABASE_URL", database and database.get_secret_value(), ("postgresql://", "postgres://")),
-        ("BROKER_URL", broker and broker.get_secret_value(), ("redis://", "rediss://")),
-        ("S3_ENDPOINT_URL", None if s3 == AMAZON else s3, ("http://", "https://")),
+    for name, beginnings in (
+        ("database_url", ("postgresql://", "postgres://")),
+        ("broker_url", ("redis://", "rediss://")),
+        ("s3_endpoint_url", ("http://", "https://")),
     ):
-        if address is not None and not address.startswith(beginnings):
-            raise ConfigurationError(f"{PREFIX}{variable} must begin with {' or '.join(beginnings)}.")
+        value = getattr(settings, name)
+        address = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if address not in (None, AMAZON) and not address.startswith(beginnings):
+            raise ConfigurationError(f"{PREFIX}{name.upper()} must begin with {' or '.join(beginnings)}.")
 
 
 @contextmanager

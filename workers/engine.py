@@ -191,6 +191,7 @@ class Stream:
                 self._holdings.wait(DRY_SECONDS)
 
     def _feed_shard(self, lease: Lease) -> None:
+        self._holdings.add(lease, 0)  # so that it is handed back, should the next step fail
         with self.bench.database.transaction() as connection:
             jobs.start(connection, lease.job_id)
             photos = work.open_photos(connection, lease)

@@ -110,7 +110,7 @@ class Fetcher:
         return self._slowly(task, lambda: self._objects.read(task.bucket, task.key, task.etag, task.size))
 
     def _slowly(self, task: PhotoTask, ask: Callable[[], T]) -> T:
-        """The slower way, with exact keys and exact errors; what is wrong with the place is trouble, not the photo's."""
+        """The slower way, with exact keys and exact errors; a place that is wrong is trouble, no fault of the photo."""
         try:
             return ask()
         except PhotoGone as exc:

@@ -37,7 +37,7 @@ def list_range(settings: Settings, database: Database, owner: str, range_id: int
         if not finished:
             database.run(lambda c: work.RANGES.release(c, [lease]))
     except ConfigurationError as exc:
-        error = str(exc)
+        error = str(exc).encode(errors="backslashreplace").decode()  # it may quote a name that Postgres cannot hold
         log.warning("job %d cannot be listed: %s", job.job_id, error)
         database.run(lambda c: jobs.fail(c, job.job_id, error))
     except ServiceDown as exc:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pictograph.cli.connect import ready
-from pictograph.cli.console import STYLE, log_to_stderr
+from pictograph.cli.console import STYLE, Json, emit, log_to_stderr
 from pictograph.places import DATABASE
 from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
@@ -38,6 +38,7 @@ def worker(
     role: Annotated[Role, typer.Argument(help="ingest lists sources, annotate tags photos.")] = Role.ANNOTATE,
     *,
     model: Annotated[str | None, typer.Option(help="The model to serve; default PICTOGRAPH_MODEL.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Run one worker process.
 
@@ -46,21 +47,22 @@ def worker(
     log_to_stderr()
     if role is Role.ANNOTATE and find_spec("torch") is None:
         raise ConfigurationError("torch is not installed here; pip install 'pictograph[worker]'.")
-    with ready() as found:
+    with ready(quiet=as_json) as found:
         settings = found if model is None else found.model_copy(update={"model": model})
         queue = INGEST_QUEUE if role is Role.INGEST else annotate_queue(registry.get(settings.model).name)
         os.environ.update(settings.environment())  # the spawned child reads its settings anew
         # torch's threads wait for each other by spinning, which takes the cores from decoding and from themselves:
         # on two busy cores classifying took five to eight times as long.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if as_json:
+            emit({"role": role.value, "queue": queue, "model": settings.model})
         app = create_app(settings, f"workers.tasks.{role.value}")
-        app.worker_main(
-            ["worker", "--queues", queue, "--hostname", f"{role.value}@%h", "--loglevel", "INFO", *QUIET_TOGETHER]
-        )
+        named = ("--queues", queue, "--hostname", f"{role.value}@%h", "--loglevel", "INFO")
+        app.worker_main(["--quiet", "worker", *named, *QUIET_TOGETHER])
 
 
 @group.command(epilog="Example: `pictograph redriver`")
-def redriver() -> None:
+def redriver(*, as_json: Json = False) -> None:
     """Run one redriver: it hands out work, notices the dead, ends jobs.
 
     Several may run; each does what the others leave.
@@ -69,5 +71,10 @@ def redriver() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with ready(DATABASE | {Service.BROKER}) as settings, open_database(settings, "pictograph redriver") as database:
+    with (
+        ready(DATABASE | {Service.BROKER}, quiet=as_json) as settings,
+        open_database(settings, "pictograph redriver") as database,
+    ):
+        if as_json:
+            emit({"role": "redriver", "database": database.place, "tick_seconds": settings.tick_seconds})
         Redriver.over(settings, database, create_app(settings)).run(stop)

@@ -244,11 +244,13 @@ UPDATE core.job j SET finished_at = now(), state = CASE
 FROM (SELECT job_id FROM core.job WHERE state = {JobState.RUNNING} ORDER BY 1 FOR UPDATE SKIP LOCKED) running
 WHERE j.job_id = running.job_id
   AND NOT EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id AND r.state <> {WorkState.DONE})
+  AND NOT EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id
+                  AND s.state IN ({WorkState.PENDING}, {WorkState.QUEUED}, {WorkState.LEASED}))
   AND NOT EXISTS (SELECT FROM core.job_count c WHERE c.job_id = j.job_id
                   AND c.state IN ({ItemState.PENDING}, {ItemState.RETRY}) AND c.photos > 0)
 RETURNING j.job_id"""
 
 
 def finish_jobs(connection: Connection) -> list[int]:
-    """End the jobs whose listing is complete and whose photos are all in a terminal state."""
+    """End the jobs whose listing is complete and whose shards and photos are all in a terminal state."""
     return list(connection.execute(text(_FINISH_JOBS)).scalars())

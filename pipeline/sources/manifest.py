@@ -100,6 +100,6 @@ def _parse(line: str) -> tuple[str, str | None]:
         raise ValueError('"user" must be a non-empty string.')
     if not entry["source-ref"].removeprefix("s3://").partition("/")[2]:
         raise ValueError(f"names no object: {entry['source-ref']!r}; write s3://bucket/key.")
-    if not storable(entry["source-ref"] + (user or "")):
-        raise ValueError("holds characters that are not valid UTF-8, or a NUL.")
+    if not (storable(entry["source-ref"]) and storable(user or "")):
+        raise ValueError("holds a name that is not valid UTF-8, holds a NUL, or is too long.")
     return entry["source-ref"], user

@@ -8,7 +8,7 @@ neither order nor StartAfter and are refused by their name.)
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -125,7 +125,9 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
     if code in _THROTTLED or status == 503:
         return Throttled(f"S3 at {place} asks us to slow down ({code}).")
     if code in ("AccessDenied", "403", "Forbidden") or status == 403:
-        return SourceError(f"Our S3 credentials may not read {what or place}; ask for list and read permission.")
+        return SourceError(
+            f"Our S3 credentials may not list or read {what or place}; ask for list and read permission."
+        )
     if code in _GONE or status == 404:
         return PhotoGone(f"{what} is no longer there.")
     if code == "PreconditionFailed" or status == 412:
@@ -163,11 +165,15 @@ class S3Prefix:
         self.client = access.client()
 
     def check(self) -> None:
-        """See `Source.check`."""
-        if not self._list(None, 1)[0]:
+        """See `Source.check`; that objects may be read, and not only listed, is tried on the first one."""
+        objects, _ = self._list(None, 1)
+        if not objects:
             raise SourceError(
                 f"There is nothing under s3://{self.bucket}/{self.prefix}; check the prefix, or upload photos first."
             )
+        key = objects[0]["Key"]
+        with suppress(PhotoGone), translated(self.place, f"s3://{self.bucket}/{key}"):
+            self.client.head_object(Bucket=self.bucket, Key=key)
 
     def page(self, cursor: str | None, limit: int) -> Page:
         """See `Source.page`; the cursor is the last key."""

@@ -43,19 +43,23 @@ class Source(Protocol):
         """The stretch of keys that the page just read accounts for; None where a gap does not mean "gone"."""
 
 
+MOST_NAME_BYTES = 2048  # of a key or a user; an index of Postgres takes up to 2,704, and S3's keys have at most 1,024
+
+
 def storable(key: str) -> bool:
-    """Whether Postgres can hold this name: valid Unicode, no NUL."""
+    """Whether Postgres can hold and index this name: valid Unicode, no NUL, not too long."""
     try:
-        key.encode()
+        size = len(key.encode())
     except UnicodeEncodeError:
         return False
-    return "\0" not in key
+    return "\0" not in key and size <= MOST_NAME_BYTES
 
 
 def bad_key(key: str) -> Refusal:
     """Refuse a name that cannot be stored; shown with escapes."""
     shown = key.encode("unicode_escape", "surrogatepass").decode()
-    return Refusal(name=shown, code=Code.BAD_KEY, reason="its name is not valid UTF-8 or holds a NUL; rename it.")
+    reason = f"its name is not valid UTF-8, holds a NUL, or has more than {MOST_NAME_BYTES:,} bytes; rename it."
+    return Refusal(name=shown, code=Code.BAD_KEY, reason=reason)
 
 
 def no_user(key: str, template: str) -> Refusal:

@@ -147,6 +147,7 @@ def merge(
     _create_work_tables(connection)
     connection.execute(text(_LOCK_USERS))
     connection.execute(text(_LOCK_PHOTOS))
+    connection.execute(text(_LOCK_USERS))  # again: a lister may just have given a photo to somebody else
     connection.execute(text(_VERDICT))
     stored = connection.execute(text(_STORE), {"model": model_id, "decision": decision_rev}).scalar_one()
     connection.execute(text(_TAKEN))

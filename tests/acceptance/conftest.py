@@ -181,9 +181,9 @@ def photos() -> list[Path]:
 
 @pytest.fixture
 def many(photos: list[Path], tmp_path: Path) -> Path:
-    """A folder with 480 photographs, of three users; enough to be interrupted in the middle."""
+    """A folder with 320 photographs, of three users; enough to be interrupted in the middle."""
     folder = tmp_path / "many photos"
-    for n in range(480):
+    for n in range(320):
         path = folder / f"user {n % 3}" / f"{n}{photos[n % len(photos)].suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(photos[n % len(photos)], path)

@@ -7,7 +7,7 @@ import psutil
 
 from tests.acceptance.conftest import COMMAND, Site, family, wait_for
 
-IN_THE_MIDDLE = 60  # photos of 480
+IN_THE_MIDDLE = 40  # photos of 320
 
 
 def begin(site: Site, folder: Path, user: str) -> "subprocess.Popen[str]":
@@ -27,8 +27,8 @@ def done(site: Site, user: str) -> int:
 def finish(site: Site, tagging: "subprocess.Popen[str]", user: str) -> None:
     printed, _ = tagging.communicate(timeout=120)
     assert tagging.returncode == 0
-    assert '"succeeded": 480' in printed.splitlines()[-1]
-    assert done(site, user) == 480
+    assert '"succeeded": 320' in printed.splitlines()[-1]
+    assert done(site, user) == 320
     assert site.differences() == 0
 
 
@@ -58,5 +58,5 @@ def test_a_job_outlives_the_one_who_waits_for_it(site, many):
     tagging.stdout.close()
     job = site.report("jobs", "list", "--limit", "1")["job"]
     wait_for(lambda: site.report("jobs", "show", job)["state"] == "succeeded")
-    assert done(site, "ben") == 480
+    assert done(site, "ben") == 320
     assert site.differences() == 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pictograph.cli import main
+from pictograph.cli import main, work
 from pipeline.settings import PREFIX
 from tests.acceptance.conftest import Site
 
@@ -39,7 +39,7 @@ def refused(site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
         assert printed == ""
         last = said.strip().splitlines()[-1]
         assert last.startswith("Error: ")
-        assert last.endswith(".")
+        assert last.endswith((".", "?"))
         return last
 
     before = signal.getsignal(signal.SIGTERM)
@@ -59,6 +59,22 @@ def test_a_prefix_that_holds_nothing(site, refused):
 def test_wrong_credentials(refused):
     assert "credentials" in refused("tag", "s3://hollow/x", s3_access_key_id="nobody")
     assert "credentials" in refused("tag", "s3://hollow/x", s3_secret_access_key="wrong")
+
+
+@pytest.mark.parametrize(
+    ("action", "resource"), [("s3:ListBucket", "arn:aws:s3:::guarded"), ("s3:GetObject", "arn:aws:s3:::guarded/*")]
+)
+def test_a_bucket_that_we_may_not_list_or_read(site, refused, action, resource):
+    client = site.access.client()
+    client.create_bucket(Bucket="guarded")
+    client.put_object(Bucket="guarded", Key="ann/1.jpg", Body=b"x")
+    denied = {"Effect": "Deny", "Principal": "*", "Action": [action], "Resource": [resource]}
+    policy = {"Version": "2012-10-17", "Statement": [denied]}
+    client.put_bucket_policy(Bucket="guarded", Policy=json.dumps(policy))
+    assert "may not list or read" in refused("tag", "s3://guarded/")
+    client.delete_bucket_policy(Bucket="guarded")
+    client.delete_object(Bucket="guarded", Key="ann/1.jpg")
+    client.delete_bucket(Bucket="guarded")
 
 
 def test_s3_that_does_not_answer(refused):
@@ -86,7 +102,7 @@ def test_a_database_that_does_not_know_us(site, refused):
         (["jobs", "list"], {"database_url": "nonsense"}, "PICTOGRAPH_DATABASE_URL"),
         (["redriver"], {"broker_url": "nonsense"}, "PICTOGRAPH_BROKER_URL"),
         (["worker", "ingest"], {"broker_url": "nonsense"}, "PICTOGRAPH_BROKER_URL"),
-        (["tag", "s3://hollow/x"], {"s3_endpoint_url": "nonsense"}, "nonsense"),
+        (["tag", "s3://hollow/x"], {"s3_endpoint_url": "nonsense"}, "PICTOGRAPH_S3_ENDPOINT_URL"),
         (["tag", "."], {"batch_photos": "many"}, "PICTOGRAPH_BATCH_PHOTOS"),
         (["worker", "annotate"], {"model": "resnet-0"}, "resnet-0"),
         (["worker", "annotate", "--model", "resnet-0"], {}, "resnet-0"),
@@ -180,11 +196,23 @@ def test_answers_that_go_into_a_pipe_have_no_colours_and_one_line_per_row(site, 
     assert "\x1b" not in listed
 
 
-@pytest.mark.parametrize("form", ["table", "json", "svg", "csv"])
-def test_a_profile_in_every_form(site, tmp_path, photos, form):
-    (tmp_path / "pia").mkdir()
-    (tmp_path / "pia" / "photo").write_bytes(Path(photos[0]).read_bytes())
-    site.tag(tmp_path)
-    printed = site.run("profile", "pia", "--format", form).stdout
-    begins = {"table": "category", "json": '{"user": "pia"', "svg": "<svg", "csv": "kind,wnid,name"}
-    assert printed.startswith(begins[form])
+@pytest.fixture(scope="module")
+def pia(site: Site, tmp_path_factory: pytest.TempPathFactory, photos: list[Path]) -> str:
+    """A user with one photo."""
+    folder = tmp_path_factory.mktemp("pia")
+    (folder / "photo").write_bytes(photos[0].read_bytes())
+    site.tag(folder, "--user", "pia [1]")
+    return "pia [1]"
+
+
+@pytest.mark.parametrize(
+    ("form", "begins"),
+    [("table", "category"), ("json", '{"user": "pia [1]"'), ("svg", "<svg"), ("csv", "kind,wnid,name")],
+)
+def test_a_profile_in_every_form(site, pia, form, begins):
+    assert site.run("profile", pia, "--format", form).stdout.startswith(begins)
+
+
+def test_a_worker_without_torch(refused, monkeypatch):
+    monkeypatch.setattr(work, "find_spec", lambda _name: None)
+    assert "pictograph[worker]" in refused("worker", "annotate")

@@ -1,5 +1,6 @@
 """The stream over real PostgreSQL, real S3 and real decode children, with a model that only looks at the colour."""
 
+import contextlib
 import io
 import threading
 import time
@@ -42,7 +43,7 @@ BODIES = {name: jpeg(colour) for name, colour in COLOURS.items()}
 class ColourModel:
     """One label per colour. `hook` is called before each batch with the number of the batch."""
 
-    def __init__(self, hook=lambda batch: None):
+    def __init__(self, hook=lambda _: None):
         self.hook = hook
         self.batches = 0
         self.healthy = True
@@ -219,7 +220,7 @@ def test_never_more_than_a_few_shards_are_held(library):
     library.put(60)
     job_id = library.list()
     held = []
-    model = ColourModel(lambda batch: held.append(len(library.ledger.shards(job_id, WorkState.LEASED))))
+    model = ColourModel(lambda _: held.append(len(library.ledger.shards(job_id, WorkState.LEASED))))
     library.stream(model).run(library.first(job_id))
     assert max(held) <= 3
     library.check_all_done(job_id)
@@ -237,7 +238,7 @@ def test_after_its_time_a_stream_claims_no_more(library):
 def test_two_streams_share_a_job(library):
     library.put(60)
     job_id = library.list()
-    streams = [library.stream(ColourModel(lambda batch: time.sleep(0.05))) for _ in range(2)]
+    streams = [library.stream(ColourModel(lambda _: time.sleep(0.05))) for _ in range(2)]
     shards = [row.shard_id for row in library.ledger.shards(job_id)]
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda pair: pair[0].run(pair[1]), zip(streams, shards, strict=False)))
@@ -333,10 +334,8 @@ def test_connections_that_are_cut_cost_time_only(library):
             )
 
     with Database(url, "to be cut", connections=8) as database:
-        try:
+        with contextlib.suppress(ServiceDown):
             library.stream(ColourModel(cut), database=database).run(library.first(job_id))
-        except ServiceDown:
-            pass
         for heart in library.hearts:
             heart.stop()
         library.hearts.clear()

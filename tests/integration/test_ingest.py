@@ -1,13 +1,14 @@
 """Listing as a task: real S3 and folders into a real ledger, interrupted in every way."""
 
+import random
 import threading
 
 import pytest
 
-from pipeline.errors import ServiceDown
+from pipeline.errors import ServiceDown, SourceError
 from pipeline.ledger import jobs, redrive
 from pipeline.ledger.jobs import JobRequest
-from pipeline.records import ItemState, JobState, WorkState
+from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
 from workers import ingest
 from workers.ingest import list_range
@@ -119,6 +120,33 @@ def test_a_source_that_cannot_be_listed_fails_the_job_with_its_reason(listing, o
     assert (job.state, job.listing) == (JobState.FAILED, False)
     assert words in job.error
     listing.ledger.check()
+
+
+def test_a_reason_that_quotes_a_strange_name_can_be_stored(listing, monkeypatch):
+    def refuse(*_):
+        raise SourceError("/photos/b\udce4 cannot be read; give this user permission.")
+
+    monkeypatch.setattr(ingest, "open_source", refuse)
+    job_id = listing.submit()
+    listing.task(job_id)
+    assert listing.ledger.job(job_id).error == r"/photos/b\udce4 cannot be read; give this user permission."
+
+
+def test_a_path_that_is_too_long_for_an_index_is_refused(listing):
+    """Postgres cannot index it: its page must not fail for ever."""
+    chance = random.Random(1)
+    folder = listing.folder / "ann"
+    for _ in range(12):
+        folder /= "".join(chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=240))
+    folder.mkdir(parents=True)
+    (folder / "1.jpg").write_bytes(b"x")
+    listing.put(2)
+    job_id = listing.submit()
+    listing.task(job_id)
+    assert listing.ledger.job(job_id).counts == {
+        (ItemState.PENDING, Code.NONE): 2,
+        (ItemState.EXCLUDED, Code.BAD_KEY): 1,
+    }
 
 
 def test_a_source_that_breaks_in_the_middle_cancels_what_is_open(listing, monkeypatch):

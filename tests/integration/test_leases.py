@@ -73,7 +73,7 @@ def test_work_of_a_job_that_does_not_run_cannot_be_claimed(ledger, shard, state)
 
 
 def test_a_zombie_changes_nothing(ledger, shard):
-    """Its lease ran out, another worker claimed: renewing, finishing, starting and releasing at the old epoch are void."""
+    """Its lease ran out, another worker claimed: what it does at the old epoch is void, but its results count."""
     old = ledger.claim(shard, "zombie")
     photos = ledger.tasks(old)
     ledger.expire(died=False)

@@ -31,7 +31,7 @@ def again(ledger, **options):
 
 
 def test_a_first_result_is_stored_counted_and_closed(ledger, one):
-    job_id, lease, task = one
+    _job_id, lease, task = one
     merged = ledger.merge([ledger.tagged(task, "dog")], [lease])
     assert (merged.stored, merged.finished) == (1, {lease.work_id})
     assert merged.closed == {(ItemState.SUCCEEDED, Code.TAGGED): 1}
@@ -43,7 +43,7 @@ def test_a_first_result_is_stored_counted_and_closed(ledger, one):
 
 def test_a_repeat_of_a_committed_merge_changes_nothing(ledger, one):
     """The reply to a COMMIT may be lost; the same transaction is then sent again, here three times over."""
-    job_id, lease, task = one
+    _job_id, lease, task = one
     results = [ledger.tagged(task, "dog")]
     ledger.merge(results, [lease])
     before = snapshot(ledger)
@@ -55,7 +55,7 @@ def test_a_repeat_of_a_committed_merge_changes_nothing(ledger, one):
 
 
 def test_a_repeat_of_a_committed_retry_changes_nothing(ledger, one):
-    job_id, lease, task = one
+    _job_id, lease, task = one
     ledger.merge([waiting(task)], [lease])
     before = snapshot(ledger)
     ledger.merge([waiting(task)], [lease])
@@ -137,7 +137,7 @@ def test_changed_content_replaces_and_the_stale_result_goes_back_to_retry(ledger
 
 def test_a_worker_that_finds_the_photo_changed_gets_its_new_exif_time(ledger, one):
     """The time of the old bytes must not stay for good."""
-    job_id, lease, task = one
+    _job_id, lease, task = one
     old, new = ref("x").modified_at.replace(year=2001), ref("x").modified_at.replace(year=2002)
     ledger.merge([ledger.tagged(task, "dog", taken_at=old)], [lease])
     ledger.database.run(lambda c: work.note_changed(c, task, Version(etag="e9", size=7)))
@@ -178,7 +178,7 @@ def test_gone_subtracts_for_every_model_and_stays_gone(ledger, one):
     ledger.merge([ledger.tagged(task, "dog")], [lease])
     other = ledger.register("other")
     ledger.merge([ledger.tagged(task, "cat")], model=other)
-    job_id, _, (again_task,) = again(ledger, etag="e2")
+    _job_id, _, (again_task,) = again(ledger, etag="e2")
     merged = ledger.merge([failed(again_task, Code.GONE, "deleted")])
     assert merged.closed == {(ItemState.FAILED, Code.GONE): 1}
     assert ledger.one("SELECT count(*) FROM core.photo_result") == 0
@@ -215,7 +215,7 @@ def test_a_result_counts_for_the_owner_of_the_moment(ledger, one):
 
 
 def test_results_survive_a_lost_lease_and_leave_the_shard_to_its_new_holder(ledger, one):
-    job_id, lease, task = one
+    _job_id, lease, task = one
     ledger.expire()
     ledger.database.run(lambda c: redrive.expire_shards(c, 512))
     newer = ledger.claim(lease.work_id, "second")
@@ -265,7 +265,7 @@ def test_trouble_waits_longer_each_time_and_ends_with_the_patience(ledger, one):
 
 
 def test_a_success_forgets_the_trouble_before_it(ledger, one):
-    job_id, lease, task = one
+    _job_id, lease, task = one
     ledger.merge([waiting(task)], [lease])
     ledger.merge([ledger.tagged(task, "dog")])  # a second delivery had it in hand as well
     item = ledger.one("SELECT state, first_retry_at, next_attempt_at FROM core.job_item")

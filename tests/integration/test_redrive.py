@@ -270,3 +270,17 @@ def test_deaths_are_counted_by_one_redriver_only(ledger):
     assert sum(found["deaths"] for found in seen) == 1
     assert ledger.one("SELECT deaths FROM core.shard") == 1
     assert ledger.one("SELECT state FROM core.job_item") == ItemState.PENDING
+
+
+def test_a_job_does_not_end_over_an_open_shard(ledger):
+    """A zombie closed the last photos of a shard that was handed out again: somebody must still finish the shard."""
+    job_id = ledger.list([ref("ann/1.jpg")])
+    (zombie,) = ledger.claim_all(job_id)
+    photos = ledger.tasks(zombie)
+    ledger.expire(died=False)
+    ledger.database.run(lambda c: redrive.expire_shards(c, 512))
+    ledger.merge([ledger.tagged(task, "dog") for task in photos], [zombie])
+    assert ledger.database.run(redrive.finish_jobs) == []
+    (lease,) = ledger.claim_all(job_id)
+    assert ledger.merge([], [lease]).finished == {lease.work_id}
+    assert ledger.database.run(redrive.finish_jobs) == [job_id]

@@ -134,7 +134,7 @@ class Short:
         assert name == "list_objects_v2"
         return self
 
-    def paginate(self, *, StartAfter, PaginationConfig, **_):  # noqa: N803
+    def paginate(self, *, StartAfter, **_):  # noqa: N803
         left = [key for key in self.keys if key > StartAfter]
         yield {"IsTruncated": True, "NextContinuationToken": "t"}
         item = {"Size": 1, "ETag": '"e"', "LastModified": datetime.now(UTC)}
@@ -379,6 +379,7 @@ def test_a_manifest_names_objects_users_and_its_own_mistakes(access, odd, write)
         b'{"source-ref": "s3://odd/a/\\ud800.jpg"}',
         {"source-ref": "s3://odd/a/b.jpg", "user": ""},
         {"source-ref": "s3://odd/a/b.jpg", "user": 7},
+        {"source-ref": "s3://odd/a/b.jpg", "user": "u" * 3000},
         b"[" * 100_000,
         b"1" * 5_000,
     )
@@ -392,7 +393,7 @@ def test_a_manifest_names_objects_users_and_its_own_mistakes(access, odd, write)
     assert [refusal.name for refusal in page.gone] == ["line 6", "line 14"]
     assert [(r.name.split(" (")[0], r.code) for r in page.refusals] == [
         ("line 5", Code.NO_USER),
-        *((f"line {n}", Code.BAD_LINE) for n in (7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21)),
+        *((f"line {n}", Code.BAD_LINE) for n in (7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 22)),
     ]
     assert all("\n" not in refusal.reason for refusal in page.refusals)
     assert source.covered(None, page) is None
@@ -407,7 +408,9 @@ def test_a_manifest_goes_on_after_any_line(access, odd, write, limit):
     assert [ref.user for ref in rest] == [ref.user for ref in refs][len(pages[0].refs) :]
 
 
-@pytest.mark.parametrize(("make", "words"), [(lambda p: p.write_text("\n \n"), "empty"), (lambda p: None, "read")])
+@pytest.mark.parametrize(
+    ("make", "words"), [(lambda p: p.write_text("\n \n"), "empty"), (lambda path: path.parent, "read")]
+)
 def test_a_manifest_that_holds_nothing_or_is_not_there_is_named(tmp_path, access, make, words):
     path = tmp_path / "m.jsonl"
     make(path)

@@ -1,5 +1,10 @@
 """Whatever happens to photos, in whatever order: the totals equal a recount, and every photo is counted once."""
 
+import random
+import threading
+import time
+from collections import Counter
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -72,10 +77,13 @@ class Life(RuleBasedStateMachine):
 
     @rule(some=SOME)
     def claim_and_die(self, some):
-        for lease in self.claims(some):
+        leases = self.claims(some)
+        results = [self.ledger.tagged(task, "cup") for lease in leases for task in self.ledger.tasks(lease)]
+        for lease in leases:
             self.ledger.database.run(lambda c, lease=lease: work.mark_started(c, lease))
         self.ledger.expire()
         self.ledger.database.run(lambda c: redrive.expire_shards(c, 4))
+        self.delivered.append((results, leases))  # only its pulse was gone: the zombie delivers later
 
     @rule()
     def come_back(self):
@@ -122,6 +130,9 @@ class Life(RuleBasedStateMachine):
     def teardown(self):
         """Nothing is stuck: a redriver and a worker bring every job to its end."""
         for _ in range(30):
+            self.ledger.database.run(redrive.finish_jobs)
+            if not self.ledger.all("SELECT FROM core.job WHERE state < 10"):
+                break
             self.come_back()
             self.ledger.expire(died=False)
             self.ledger.database.run(lambda c: redrive.expire_shards(c, 4))
@@ -129,9 +140,6 @@ class Life(RuleBasedStateMachine):
             self.ledger.merge(
                 [self.ledger.tagged(task, "dog") for lease in leases for task in self.ledger.tasks(lease)], leases
             )
-            self.ledger.database.run(redrive.finish_jobs)
-            if not self.ledger.all("SELECT FROM core.job WHERE state < 10"):
-                break
         assert self.ledger.all("SELECT job_id FROM core.job WHERE state < 10") == []
         assert self.ledger.all("SELECT shard_id FROM core.shard WHERE state IN (0, 1, 2)") == []
         self.ledger.check()
@@ -139,7 +147,7 @@ class Life(RuleBasedStateMachine):
 
 @pytest.mark.slow
 def test_totals_stay_exact_through_any_life(ledger):
-    Life.ledger, Life.emptied = ledger, staticmethod(lambda: ledger.empty())
+    Life.ledger, Life.emptied = ledger, staticmethod(ledger.empty)
     run_state_machine_as_test(
         Life,
         settings=settings(
@@ -174,3 +182,99 @@ def test_totals_cannot_go_below_zero(ledger):
         with pytest.raises(Exception, match="check"):
             ledger.execute(f"UPDATE core.{table} SET photos = -1")
     assert ledger.job(job_id).count(ItemState.SUCCEEDED) == 1
+
+
+class Fire:
+    """Threads that do to one ledger whatever processes may do to it, at once and for a while."""
+
+    def __init__(self, ledger, seconds):
+        self.ledger, self.until = ledger, time.monotonic() + seconds
+        self.errors = []
+        self.rounds = Counter()
+
+    def thread(self, step, seed):
+        def run():
+            chance = random.Random(seed)
+            try:
+                while time.monotonic() < self.until:
+                    step(chance)
+                    self.rounds[step.__name__] += 1
+            except Exception as exc:
+                self.errors.append(exc)
+
+        return threading.Thread(target=run, name=f"{step.__name__}-{seed}")
+
+    def lister(self, chance):
+        keys = chance.sample(range(40), chance.randint(25, 40))
+        refs = [ref(f"k{n:02d}", user=chance.choice(USERS), etag=chance.choice(["e1", "e2"])) for n in keys]
+        self.ledger.list(refs, shard_photos=chance.choice([3, 8]), allow_mass_delete=chance.random() < 0.5)
+
+    def worker(self, chance):
+        owner = f"worker-{chance.random()}"
+        self.ledger.database.run(lambda c: work.note_worker(c, owner, "annotate.small", progressed=True))
+        model = self.ledger.registered.model_id
+        seconds = chance.choice([0.001, 0.01, 30])
+        lease = self.ledger.database.run(lambda c: work.claim_next_shard(c, model, owner, seconds))
+        if lease is None:
+            return time.sleep(0.01)
+        self.ledger.database.run(lambda c: work.mark_started(c, lease))
+        results = [self.outcome(task, chance) for task in self.ledger.tasks(lease)]
+        chance.shuffle(results)
+        if chance.random() < 0.2:  # dies with its results, is stopped, or says everything twice
+            return None
+        if chance.random() < 0.2:
+            return self.ledger.database.run(lambda c: work.SHARDS.release(c, [lease]))
+        for part in (results[:4], results[4:], results)[: 2 + (chance.random() < 0.3)]:
+            self.ledger.merge(part, [lease])
+        return None
+
+    def outcome(self, task, chance):
+        code = chance.choice([Code.TAGGED] * 6 + [Code.GONE, Code.CORRUPT, Code.NONE, Code.NONE])
+        if code is Code.TAGGED:
+            return self.ledger.tagged(task, *chance.sample(LABELS, chance.randint(0, 2)))
+        return waiting(task) if code is Code.NONE else failed(task, code)
+
+    def redriver(self, _chance):
+        self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1 AND photo_id % 2 = 0")
+        run = self.ledger.database.run
+        run(lambda c: redrive.expire_shards(c, 512))
+        run(redrive.expire_ranges)
+        run(lambda c: redrive.gather_retries(c, 5))
+        run(redrive.finish_jobs)
+        run(redrive.publishable)
+        run(lambda c: redrive.unqueue(c, 0))
+
+    def burn(self):
+        steps = [self.lister, self.lister, self.worker, self.worker, self.worker, self.redriver, self.redriver]
+        threads = [self.thread(step, seed) for seed, step in enumerate(steps)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def put_out(self):
+        """A redriver and an honest worker bring everything to its end."""
+        run = self.ledger.database.run
+        for _ in range(60):
+            self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1")
+            self.ledger.expire(died=False)
+            run(lambda c: redrive.expire_shards(c, 512))
+            run(lambda c: redrive.gather_retries(c, 512))
+            for row in self.ledger.all("SELECT shard_id FROM core.shard WHERE state IN (0, 1)"):
+                lease = self.ledger.claim(row.shard_id)
+                self.ledger.merge([self.ledger.tagged(task, "dog") for task in self.ledger.tasks(lease)], [lease])
+            run(redrive.finish_jobs)
+            if not self.ledger.all("SELECT FROM core.job WHERE state < 10"):
+                return
+
+
+def test_everything_at_once_loses_nothing_and_counts_exactly(ledger):
+    fire = Fire(ledger, seconds=3)
+    fire.burn()
+    assert fire.errors == []
+    assert all(fire.rounds[step] > 3 for step in ("lister", "worker", "redriver"))
+    ledger.check()
+    fire.put_out()
+    assert ledger.all("SELECT job_id FROM core.job WHERE state < 10") == []
+    assert ledger.all("SELECT shard_id FROM core.shard WHERE state IN (0, 1, 2)") == []
+    ledger.check()
