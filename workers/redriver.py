@@ -70,6 +70,7 @@ class Redriver:
         stale = self.database.run(lambda c: redrive.unqueue(c, self.settings.stale_seconds))
         due = self.database.run(lambda c: redrive.gather_retries(c, shard_photos))
         finished = self.database.run(redrive.finish_jobs)
+        self.database.run(redrive.forget_dead_workers)
         for what, count in {**expired, "ranges expired": ranges, "stale": stale, "retried": due}.items():
             if count:
                 log.info("%s: %d", what, count)

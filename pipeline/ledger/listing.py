@@ -142,7 +142,7 @@ def _create_work_tables(connection: Connection) -> None:
 def _checkpoint(connection: Connection, lease: Lease, page: Page) -> None:
     listed = len(page.refs) + len(page.refusals) + len(page.gone)
     written = connection.execute(
-        text(f"""UPDATE core.list_range SET cursor = :cursor, listed = listed + :listed
+        text(f"""UPDATE core.list_range SET cursor = :cursor, listed = listed + :listed, deaths = 0
                  WHERE range_id = :id AND lease_epoch = :epoch AND state = {WorkState.LEASED}"""),
         {"cursor": page.cursor, "listed": listed, "id": lease.work_id, "epoch": lease.epoch},
     )

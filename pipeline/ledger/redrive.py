@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from pipeline.ledger import jobs
 from pipeline.ledger.cut import cut
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.store.tally import apply_tally, ensure_tally
 
 DEATHS_ALLOWED = 2  # at the second, a shard is split; a photo alone is quarantined
+LISTING_DEATHS_ALLOWED = 5  # in a row, without a page written in between
 WINDOW_PER_WORKER = 2  # messages in flight per living worker; the backlog stays in Postgres
 WORKER_SILENT_SECONDS = 60.0
 BATCH = 500
@@ -116,15 +118,34 @@ def _quarantine(connection: Connection, shard_id: int) -> int:
     return moved
 
 
+_EXPIRED_RANGES = f"""
+UPDATE core.list_range r SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL, deaths = deaths + 1
+FROM (SELECT range_id FROM core.list_range WHERE state = {WorkState.LEASED} AND lease_until < clock_timestamp()
+      ORDER BY 1 FOR UPDATE SKIP LOCKED) expired
+WHERE r.range_id = expired.range_id RETURNING r.job_id, r.deaths, r.cursor"""
+
+
 def expire_ranges(connection: Connection) -> int:
-    """Hand key ranges whose lease has run out back to the front; their checkpoints stand."""
-    result = connection.execute(
-        text(f"""UPDATE core.list_range SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL,
-                        deaths = deaths + 1
-                 WHERE range_id IN (SELECT range_id FROM core.list_range WHERE state = {WorkState.LEASED}
-                     AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)""")
-    )
-    return result.rowcount
+    """Hand key ranges whose lease has run out back to the front; their checkpoints stand.
+
+    A listing that ends its worker again and again at the same page would do so for ever: it fails its job.
+    """
+    expired = connection.execute(text(_EXPIRED_RANGES)).all()
+    for job_id, deaths, cursor in expired:
+        if deaths >= LISTING_DEATHS_ALLOWED:
+            place = f"after {cursor!r}" if cursor else "at its beginning"
+            jobs.fail(
+                connection,
+                job_id,
+                f"The listing broke off {deaths} times {place}; see the ingest worker's log, then run the job again.",
+            )
+    return len(expired)
+
+
+def forget_dead_workers(connection: Connection) -> int:
+    """Take workers off the list that nobody has heard of for a day; no lease lasts that long."""
+    old = text("DELETE FROM core.worker WHERE last_seen < now() - interval '1 day'")
+    return connection.execute(old).rowcount
 
 
 def unqueue(connection: Connection, older_than_seconds: float) -> int:

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from ledger_helpers import ref
+from ledger_helpers import page_of, ref
 
 from pipeline.ledger import jobs, redrive, work
 from pipeline.ledger.work import RANGES, SHARDS
@@ -244,3 +244,25 @@ def test_a_worker_comes_and_goes(ledger):
     assert ledger.one("SELECT last_progress FROM core.worker") == first
     ledger.database.run(lambda c: work.forget_worker(c, "w"))
     assert ledger.all("SELECT * FROM core.worker") == []
+
+
+def test_a_listing_that_always_breaks_off_at_the_same_page_fails_its_job(ledger):
+    job_id = ledger.submit()
+    for _ in range(redrive.LISTING_DEATHS_ALLOWED):
+        assert not ledger.job(job_id).state.ended
+        ledger.claim_range(job_id)
+        ledger.expire("core.list_range", died=False)
+        assert ledger.database.run(redrive.expire_ranges) == 1
+    job = ledger.job(job_id)
+    assert job.state is JobState.FAILED
+    assert "broke off 5 times at its beginning" in (job.error or "")
+
+
+def test_a_page_written_in_between_starts_the_count_anew(ledger):
+    job_id = ledger.submit()
+    for n in range(2 * redrive.LISTING_DEATHS_ALLOWED):
+        lease = ledger.claim_range(job_id)
+        ledger.write_page(job_id, lease, page_of([ref(f"ann/{n}.jpg")], last=False))
+        ledger.expire("core.list_range", died=False)
+        ledger.database.run(redrive.expire_ranges)
+    assert not ledger.job(job_id).state.ended
