@@ -17,6 +17,7 @@ from pipeline.store.session import Database
 from workers.decode.pool import DecodePool
 
 CONNECTIONS = 16  # to the database; threads beyond these wait
+STATEMENT_SECONDS = 5.0  # nobody waits longer for a page; a slow query must not hold a connection
 DECODE_PROCESSES = 2
 DRAIN_SECONDS = 10
 
@@ -31,7 +32,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     url = settings.database_url.get_secret_value()
     with (
         _listening(settings.api_host, settings.api_port) as listener,
-        Database(url, "pictograph api", CONNECTIONS) as database,
+        Database(url, "pictograph api", CONNECTIONS, statement_seconds=STATEMENT_SECONDS) as database,
         DecodePool(DECODE_PROCESSES, max_photo_bytes=settings.max_photo_bytes) as decoder,
     ):
         app = create_app(settings, database, Objects(S3Access.of(settings)), decoder)

@@ -1,13 +1,16 @@
 """What the routes stand on: profiles and thumbnails, made from ports that the composition root fills."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from api.errors import not_found
+from api.errors import Problem, not_found
 from pipeline.errors import ConfigurationError, PhotoUnreadable
 from pipeline.profile import Profile, profile
 from pipeline.records import Code
@@ -19,7 +22,8 @@ from taxonomy import graph
 from taxonomy.graph import Taxonomy
 
 THUMBNAILS_AT_ONCE = 4  # bounds the memory that whole photos take here
-EVICT_EVERY = 64  # thumbnails; the cache may pass its cap by so many small JPEGs per process
+TURN_SECONDS = 5.0  # to wait for one's turn: those who wait hold threads that others need
+EVICT_EVERY = 64  # thumbnails, from the first on; the cache may pass its cap by so many small JPEGs per process
 
 
 class Objects(Protocol):
@@ -65,7 +69,7 @@ class Thumbnails:
         """The photo as a JPEG of side x side pixels.
 
         Raises:
-            Problem: there is no such photo.
+            Problem: there is no such photo, or too many are being made.
             PhotoGone, PhotoChanged, PhotoUnreadable, ServiceDown: it cannot be had.
         """
         with self._database.transaction() as connection:
@@ -78,16 +82,26 @@ class Thumbnails:
     def _make(self, photo_id: int, side: int, place: PhotoPlace) -> bytes:
         if place.size > self._max_photo_bytes:
             raise PhotoUnreadable(f"Photo {photo_id} has {place.size:,} bytes, too many to be shown.", Code.TOO_LARGE)
-        with self._turn:
+        with self._my_turn():
             data = self._objects.read(place.bucket, place.key, place.etag, place.size)
             jpeg = self._decoder.thumbnail(data, side)
         self._database.run(lambda c: queries.cache_thumbnail(c, photo_id, side, place.content_rev, jpeg))
         with self._lock:
             self._made += 1
-            crowded = self._made % EVICT_EVERY == 0
+            crowded = self._made % EVICT_EVERY == 1
         if crowded:
             self._database.run(lambda c: queries.evict_thumbnails(c, self._cap_bytes))
         return jpeg
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=TURN_SECONDS):
+            detail = "Too many thumbnails are being made; ask again in a moment."
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry=5)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
 
 @dataclass(frozen=True, kw_only=True)

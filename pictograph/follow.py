@@ -1,6 +1,5 @@
 """Watching a job from outside: a progress bar on the way, a report at the end."""
 
-import threading
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,13 +8,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Task as Bar
 from rich.text import Text
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from pictograph.supervisor import Supervisor
 from pipeline.errors import ServiceDown
-from pipeline.ledger import jobs
+from pipeline.ledger import jobs, work
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.redrive import INGEST_QUEUE, WORKER_SILENT_SECONDS, annotate_queue
+from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
 from pipeline.records import Code, ItemState
 from pipeline.store.session import Database
 
@@ -122,7 +121,7 @@ def follow(
                 _draw(progress, bar, job, alone=watch.alone)
                 if job.state.ended:
                     return job
-            threading.Event().wait(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
 
 def _draw(progress: Progress, bar: TaskID, job: Job, *, alone: bool) -> None:
@@ -165,11 +164,7 @@ class _Watch:
 
     def _lonely(self, connection: Connection, job: Job) -> bool:
         queue = INGEST_QUEUE if job.listing else annotate_queue(job.model)
-        seen = connection.execute(
-            text("SELECT count(*) FROM core.worker WHERE queue = :q AND last_seen > now() - make_interval(secs => :s)"),
-            {"q": queue, "s": WORKER_SILENT_SECONDS},
-        ).scalar_one()
-        self.alone = not (seen or job.state.ended)
+        self.alone = not (job.state.ended or work.living(connection, queue))
         if not self.alone:
             self._since = time.monotonic()
         return time.monotonic() - self._since > LONELY_SECONDS

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -26,6 +27,16 @@ def embedded(settings: Settings) -> frozenset[Service]:
     return frozenset(service for service, address in named.items() if address is None)
 
 
+def own(service: Service) -> bool:
+    """Whether the environment leaves this service to the embedded stack, so that all in it is Pictograph's."""
+    return service in embedded(Settings.read())
+
+
+def host_and_port(address: SecretStr | None) -> str:
+    """Where a server with such a URL listens, without user and password; "" for None."""
+    return urlsplit(address.get_secret_value()).netloc.rpartition("@")[2] if address else ""
+
+
 def _check_addresses(settings: Settings) -> None:
     """ConfigurationError for an address of a kind that we cannot use, before some library stumbles over it."""
     for name, beginnings in (
@@ -37,6 +48,18 @@ def _check_addresses(settings: Settings) -> None:
         address = value.get_secret_value() if isinstance(value, SecretStr) else value
         if address not in (None, AMAZON) and not address.startswith(beginnings):
             raise ConfigurationError(f"{PREFIX}{name.upper()} must begin with {' or '.join(beginnings)}.")
+        if name != "database_url" and address is not None:  # libpq has its own: it may name several hosts
+            _check_port(name, address)
+
+
+def _check_port(name: str, address: str) -> None:
+    try:
+        urlsplit(address).port  # noqa: B018 - computed, and checked, when it is asked for
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"{PREFIX}{name.upper()} cannot be used: a host's name is followed by nothing, or by a colon and a port "
+            "from 0 to 65535; write special characters of a password as %XX."
+        ) from exc
 
 
 @contextmanager

@@ -96,10 +96,22 @@ def of_folder(folder: Path) -> list[Picture]:
     return pictures
 
 
-def upload(access: S3Access, bucket: str, prefix: str, pictures: list[Picture]) -> None:
-    """Make the prefix hold exactly these pictures, each under its user."""
+def upload(access: S3Access, bucket: str, prefix: str, pictures: list[Picture], *, replace: bool) -> None:
+    """Make the prefix hold exactly these pictures, each under its user; `replace` permits to delete what else is there.
+
+    Raises:
+        ConfigurationError: something else is there, and may not be deleted; nothing has been changed.
+    """
     client = access.client(UPLOADS_AT_ONCE)
     wanted = {f"{prefix}{picture.user}/{picture.name}": picture for picture in pictures}
+    with translated(access.place, bucket):
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        foreign = [item["Key"] for page in pages for item in page.get("Contents", []) if item["Key"] not in wanted]
+    if foreign and not replace:
+        raise ConfigurationError(
+            f"s3://{bucket}/{prefix} holds other photos than these ({foreign[0]}, for one), and is left alone; empty "
+            "it, or name another bucket with PICTOGRAPH_S3_BUCKET."
+        )
 
     def put(key: str) -> None:
         with translated(access.place, bucket):
@@ -108,10 +120,8 @@ def upload(access: S3Access, bucket: str, prefix: str, pictures: list[Picture]) 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
         list(pool.map(put, wanted))
     with translated(access.place, bucket):
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        for item in [item for page in pages for item in page.get("Contents", [])]:
-            if item["Key"] not in wanted:
-                client.delete_object(Bucket=bucket, Key=item["Key"])
+        for key in foreign:
+            client.delete_object(Bucket=bucket, Key=key)
 
 
 def file_name(user: str) -> str:

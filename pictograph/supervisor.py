@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from shutil import which
 from typing import Self
 
 from pictograph.stack.home import Home
-from pictograph.stack.processes import last_line
+from pictograph.stack.processes import last_line, python, python_environment
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 
@@ -26,7 +25,9 @@ log = logging.getLogger(__name__)
 
 WORKERS = (("worker", "ingest"), ("worker", "annotate"), ("redriver",))
 WATCH_SECONDS = 0.5
-RESTART_PAUSE_SECONDS = 1.0
+RESTART_PAUSE_SECONDS = 1.0  # before the first restart; each further one waits as much longer
+MOST_PAUSES = 30
+STEADY_SECONDS = 180.0  # who has lived so long has come up; its next death is a first one again
 MISCONFIGURED = 2  # the exit status of a command that somebody must set up differently: no use to start it again
 STOP_SECONDS = 60.0  # a worker stops at its next photo and merges what is done; after this it is killed
 
@@ -35,7 +36,14 @@ STOP_SECONDS = 60.0  # a worker stops at its next photo and merges what is done;
 class _Process:
     arguments: tuple[str, ...]
     running: subprocess.Popen[bytes]
+    started: float  # on the monotonic clock, as the next
+    due: float | None = None  # when it is to be started again; None while it runs, or has been given up
     restarts: int = 0
+
+    def plan_restart(self, now: float) -> None:
+        """Decide when to start it again: later from time to time, but soon after a long life."""
+        self.restarts = 1 if now - self.started > STEADY_SECONDS else self.restarts + 1
+        self.due = now + RESTART_PAUSE_SECONDS * min(self.restarts, MOST_PAUSES)
 
 
 @dataclass
@@ -104,11 +112,11 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            self._processes += [_Process(arguments, self._spawn(arguments)) for arguments in WORKERS]
+            for arguments in WORKERS:
+                self._processes.append(_Process(arguments, self._spawn(arguments), time.monotonic()))
             while not self._stop.wait(WATCH_SECONDS):
                 for process in self._processes:
-                    if process.running.poll() is not None and not self._failure:
-                        self._restart(process)
+                    self._look(process, time.monotonic())
         except OSError as exc:
             self._failure = f"Workers cannot be started ({exc}); make room, or check {self.settings.home}."
         finally:
@@ -116,26 +124,35 @@ class Supervisor:
             self._ended.set()
 
     def _spawn(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        command = [self._setpriv, "--pdeathsig=TERM", "--", sys.executable, "-m", "pictograph", *arguments]
+        command = [self._setpriv, "--pdeathsig=TERM", "--", *python("pictograph", *arguments)]
         with self.log_of(arguments[-1]).open("ab") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.settings.environment()},
+                cwd="/",  # spawned grandchildren have the current folder on their path whatever they are told
+                env={**python_environment(), **self.settings.environment()},
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end them in good order
             )
 
-    def _restart(self, process: _Process) -> None:
+    def _look(self, process: _Process, now: float) -> None:
+        """Start a process whose time has come, or plan to, if it has just ended. Never waits: others are to be seen."""
+        if self._failure:
+            return
+        if process.due is not None:
+            if now >= process.due:
+                process.running, process.started, process.due = self._spawn(process.arguments), now, None
+        elif process.running.poll() is not None:
+            self._bury(process, now)
+
+    def _bury(self, process: _Process, now: float) -> None:
         name, path = " ".join(process.arguments), self.log_of(process.arguments[-1])
         if process.running.returncode == MISCONFIGURED:
             self._failure = f"{name} ended: {last_line(path).removeprefix('Error: ')}"
             return
         log.warning("%s ended with status %d and is started again; see %s", name, process.running.returncode, path)
-        self._stop.wait(RESTART_PAUSE_SECONDS * min(process.restarts + 1, 30))
-        process.restarts += 1
-        process.running = self._spawn(process.arguments)
+        process.plan_restart(now)
 
     def _end_all(self) -> None:
         for process in self._processes:

@@ -72,7 +72,7 @@ def pictograph() -> None:
 
 
 def main() -> None:
-    """Run the command line; every error that we know becomes one sentence and an exit status."""
+    """Run the command line; every error becomes one sentence and an exit status, those that we do not know as well."""
     # A polite end must run what is to be run at the end: stop the workers, let go of the servers.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
@@ -83,3 +83,20 @@ def main() -> None:
         fail(str(exc), 1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except Exception as exc:
+        if _debugging():
+            raise
+        what = " ".join(f"{type(exc).__name__}: {exc}".split())
+        fail(
+            f"Something unexpected went wrong ({what}). Run again with PICTOGRAPH_DEBUG=1 to see where, and report it.",
+            1,
+        )
+
+
+def _debugging() -> bool:
+    from pipeline.settings import Settings  # noqa: PLC0415 - --help does without
+
+    try:
+        return Settings.read().debug
+    except ConfigurationError:
+        return False

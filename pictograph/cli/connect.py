@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection
 
-from pictograph.cli.console import note
-from pictograph.places import DATABASE, EVERYTHING, embedded, servers
+from pictograph.cli.console import note, warn
+from pictograph.places import DATABASE, EVERYTHING, own, servers
 from pictograph.stack import Service
 from pipeline.settings import Settings
 from workers.ledger import open_database
@@ -15,6 +15,8 @@ from workers.ledger import open_database
 @contextmanager
 def ready(need: frozenset[Service] = EVERYTHING, *, quiet: bool = False) -> Iterator[Settings]:
     """The settings, with every needed server answering."""
+    for sentence in Settings.misspelt():
+        warn(sentence)
     settings = Settings.read()
     told = False
 
@@ -41,4 +43,4 @@ def reading() -> Iterator[Connection]:
 
 def own_ledger() -> bool:
     """Whether the ledger is the embedded one, and so its schema and its workers are ours to look after."""
-    return Service.POSTGRES in embedded(Settings.read())
+    return own(Service.POSTGRES)

@@ -45,6 +45,11 @@ def note(text: str) -> None:
     err.print(plain(text), style="dim")
 
 
+def warn(text: str) -> None:
+    """A line about what may not be meant."""
+    err.print(Text.assemble(("Warning: ", "bold yellow"), plain(text)))
+
+
 def emit(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     """A line of the answer, for machines."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")

@@ -13,6 +13,8 @@ from pictograph.cli.console import STYLE, Json, emit, note, out, say
 from pictograph.cli.profile import profile_table, read_profile
 from pictograph.cli.tag import run_job, submit
 from pictograph.cli.up import until_interrupted
+from pictograph.places import own
+from pictograph.stack import Service
 from pictograph.supervisor import Supervisor
 from pipeline import treemap
 from pipeline.errors import ConfigurationError
@@ -54,9 +56,9 @@ def demo(
             note(f"Uploading {len(pictures)} photographs of {len(users)} users ...")
         access = S3Access.of(settings)
         create_bucket(access, settings.s3_bucket)
-        samples.upload(access, settings.s3_bucket, PREFIX, pictures)
+        samples.upload(access, settings.s3_bucket, PREFIX, pictures, replace=own(Service.S3))
         source = f"s3://{settings.s3_bucket}/{PREFIX}"
-        request = JobRequest(kind="s3", source=source, user_rule="{user}/{photo}", allow_mass_delete=True)
+        request = JobRequest(kind="s3", source=source, user_rule="{user}/{photo}", allow_mass_delete=own(Service.S3))
         job = run_job(database, submit(settings, database, request), supervisor, as_json=as_json)
         if job.state is JobState.FAILED:
             raise typer.Exit(1)

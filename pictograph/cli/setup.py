@@ -1,5 +1,7 @@
 """``pictograph migrate`` and ``pictograph doctor``: setting up and looking after."""
 
+from typing import Annotated
+
 import typer
 from rich.table import Table
 from rich.text import Text
@@ -35,7 +37,11 @@ def migrate(*, as_json: Json = False) -> None:
 
 
 @group.command(epilog="Example: `pictograph doctor --json`")
-def doctor(*, as_json: Json = False) -> None:
+def doctor(
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Recount the totals however many photos there are.")] = False,
+    as_json: Json = False,
+) -> None:
     """Check every connection, the model and the versions.
 
     Says what to do about each failure; exit status 1 if there is any.
@@ -43,7 +49,7 @@ def doctor(*, as_json: Json = False) -> None:
     settings = Settings.read()
     try:
         with ready(quiet=as_json) as found:
-            findings = checkup.examine(found)
+            findings = checkup.examine(found, checkup.every_check(deep=deep))
     except PictographError as exc:
         stack = Finding(what="embedded servers", ok=False, detail=str(exc))
         findings = [stack, *checkup.examine(settings, checkup.WITHOUT_SERVERS)]

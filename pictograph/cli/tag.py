@@ -61,7 +61,7 @@ def tag(
         allow_mass_delete=allow_mass_delete,
     )
     with ready(quiet=as_json) as settings, open_database(settings, "pictograph tag") as database:
-        open_source(kind, place, rule, S3Access.of(settings)).check()
+        open_source(kind, place, rule, S3Access.of(settings)).check(may_be_empty=allow_mass_delete)
         job_id = submit(settings, database, request)
         if no_wait:
             _submitted(database, job_id, as_json=as_json)

@@ -1,5 +1,7 @@
 """``pictograph up``: everything at once; ``pictograph api``: the pages alone."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,14 +10,17 @@ import typer
 from api.main import serve
 from pictograph.cli.connect import own_ledger, ready
 from pictograph.cli.console import STYLE, Json, emit, log_to_stderr, note, say
-from pictograph.places import DATABASE
+from pictograph.places import DATABASE, host_and_port
 from pictograph.stack import Service
 from pictograph.supervisor import Supervisor
+from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.migrate import migrate
 from workers.ledger import open_database, register
 
 group = typer.Typer(**STYLE)
+
+LOOK_SECONDS = 1.0  # how soon workers are taken over from another process that has ended
 
 
 @contextmanager
@@ -38,17 +43,52 @@ def up(*, as_json: Json = False) -> None:
         register(database, settings.model)
         with Supervisor(settings) as supervisor:
             if not supervisor.start_if_free():
-                note(f"Workers run already for {settings.home}; this process only adds an API.")
-            with until_interrupted():
-                serve(settings, lambda address: _addresses(settings, address, as_json=as_json))
+                note(f"Workers run already for {settings.home}; should they end, this process starts its own.")
+            with kept_up(supervisor), until_interrupted():
+                serve(settings, lambda address: _addresses(settings, database.place, address, as_json=as_json))
 
 
-def _addresses(settings: Settings, address: str, *, as_json: bool) -> None:
+@contextmanager
+def kept_up(supervisor: Supervisor) -> Iterator[None]:
+    """While the block runs, see to it that workers do: should another process that runs them end, ours are started.
+
+    The block is interrupted, as by Ctrl-C, when they cannot run.
+
+    Raises:
+        ConfigurationError: why they cannot.
+    """
+    over, failures = threading.Event(), list[ConfigurationError]()
+    thread = threading.Thread(target=_look_after, args=(supervisor, over, failures), name="kept up", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def _look_after(supervisor: Supervisor, over: threading.Event, failures: list[ConfigurationError]) -> None:
+    while not over.wait(LOOK_SECONDS):
+        try:
+            supervisor.start_if_free()
+        except ConfigurationError as exc:
+            failures.append(exc)
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return
+
+
+def _addresses(settings: Settings, database: str, address: str, *, as_json: bool) -> None:
+    broker = host_and_port(settings.broker_url)
     if as_json:
-        emit({"api": address, "s3": settings.s3_endpoint_url, "logs": str(settings.home / "logs")})
+        addresses = {"api": address, "s3": settings.s3_endpoint_url, "database": database, "broker": broker}
+        emit({**addresses, "logs": str(settings.home / "logs")})
         return
     say(f"Pages and API   {address}")
     say(f"S3              {settings.s3_endpoint_url}")
+    say(f"Postgres        {database}")
+    say(f"Broker          {broker}")
     if own_ledger():
         say(f"Data folder     {settings.home} (credentials.json, logs/)")
     say("Tag photos from another terminal: `pictograph tag FOLDER`. Ctrl-C stops everything.")

@@ -2,6 +2,9 @@
 
 Only regular files count: symbolic links, pipes, sockets and devices are passed over with a reason. The etag of a file
 is its size and modification time in nanoseconds.
+
+Each page reads again the folders on the way to its cursor: cheap where each user has a folder of thousands, quadratic
+in one flat folder (a million files in it are a thousand listings of a million names).
 """
 
 import errno
@@ -11,7 +14,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError
+from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, Page, PhotoRef, Refusal, Version
 from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
 from pipeline.sources.user_rule import UserRule
@@ -27,7 +30,7 @@ class Folder:
         self.prefix = str(self.root).rstrip("/") + "/"
         self.rule = rule
 
-    def check(self) -> None:
+    def check(self, *, may_be_empty: bool = False) -> None:
         """See `Source.check`."""
         try:
             if not self.root.is_dir():
@@ -35,7 +38,7 @@ class Folder:
             first = next(_walk(self.prefix, None), None)
         except PermissionError as exc:
             raise SourceError(f"{exc.filename} cannot be read; give this user permission to read the folder.") from exc
-        if first is None:
+        if first is None and not may_be_empty:
             raise SourceError(f"The folder {self.root} is empty; put photos into it first.")
 
     def page(self, cursor: str | None, limit: int) -> Page:
@@ -135,7 +138,8 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
     Raises:
         PhotoGone: it is no longer there, or no plain file any more.
         PhotoChanged: it is not the file that was listed.
-        ServiceDown: the disk or the permissions fail us.
+        PhotoUnreadable: we may look at it, but not read it.
+        ServiceDown: the disk fails us, or we may not even look.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -144,6 +148,9 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
     except OSError as exc:
         if exc.errno == errno.ELOOP:
             raise PhotoGone(f"{path} is no plain file any more.") from exc
+        if isinstance(exc, PermissionError) and os.path.lexists(path):
+            reason = f"{path} may not be read by this user; give permission, and run the job again."
+            raise PhotoUnreadable(reason, Code.FORBIDDEN) from exc
         raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
     try:
         about = os.fstat(fd)

@@ -25,6 +25,19 @@ class Objects:
             return True  # it refuses us, so it is there
         return True
 
+    def lets_in(self, bucket: str, key: str) -> bool:
+        """Whether these credentials may still list the bucket where `key` is; ServiceDown if nobody answers.
+
+        Not HEAD of the bucket: rights that are given for one prefix only would not allow it.
+        """
+        name, _ = parse_uri(bucket)
+        try:
+            with translated(self.place, name):
+                self._client.list_objects_v2(Bucket=name, Prefix=key, MaxKeys=1)
+        except (PhotoGone, SourceError):
+            return False
+        return True
+
     def head(self, bucket: str, key: str) -> Version:
         """What the object is now; PhotoGone if it is not there any more."""
         name, _ = parse_uri(bucket)

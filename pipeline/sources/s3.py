@@ -26,7 +26,7 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
-from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
+from pipeline.errors import AccessDenied, PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
 from pipeline.records import Code, Page, PhotoRef, Refusal
 from pipeline.settings import Settings
 from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, orders_of, storable
@@ -72,6 +72,20 @@ class S3Access:
         """The endpoint, for messages."""
         return self.endpoint_url or f"Amazon S3 ({self.region})"
 
+    def session(self) -> boto3.Session:
+        """Who we are: the given keys, or whoever the usual AWS chain finds."""
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise SourceError(
+                "Half of the S3 credentials is set; set both PICTOGRAPH_S3_ACCESS_KEY_ID and "
+                "PICTOGRAPH_S3_SECRET_ACCESS_KEY, or neither."
+            )
+        with translated(self.place):
+            return boto3.Session(
+                aws_access_key_id=self.access_key_id,
+                aws_secret_access_key=self.secret_access_key,
+                region_name=self.region,
+            )
+
     def client(self, connections: int = 16) -> "S3Client":
         """A client; threads may share it, processes may not."""
         own = self.endpoint_url is not None
@@ -86,14 +100,7 @@ class S3Access:
             response_checksum_validation="when_required" if own else "when_supported",
         )
         with translated(self.place):
-            return boto3.client(
-                "s3",
-                endpoint_url=self.endpoint_url,
-                aws_access_key_id=self.access_key_id,
-                aws_secret_access_key=self.secret_access_key,
-                region_name=self.region,
-                config=config,
-            )
+            return self.session().client("s3", endpoint_url=self.endpoint_url, config=config)
 
 
 @contextmanager
@@ -119,13 +126,13 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
     code = str(exc.response.get("Error", {}).get("Code", ""))
     status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "NoSuchBucket":
-        return SourceError(f"There is no bucket {what} at {place}; check the name and the endpoint.")
+        return _no_bucket(what, place)
     if code in _CREDENTIALS:
         return SourceError(f"S3 at {place} refuses our credentials ({code}); check the access key and its secret.")
     if code in _THROTTLED or status == 503:
         return Throttled(f"S3 at {place} asks us to slow down ({code}).")
     if code in ("AccessDenied", "403", "Forbidden") or status == 403:
-        return SourceError(
+        return AccessDenied(
             f"Our S3 credentials may not list or read {what or place}; ask for list and read permission."
         )
     if code in _GONE or status == 404:
@@ -136,6 +143,10 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
         return ServiceDown(f"S3 at {place} failed with {status} {code}.")
     message = str(exc.response.get("Error", {}).get("Message", "")).rstrip(". ")
     return SourceError(f"S3 at {place} refused {what} ({code}: {message}); check the address.")
+
+
+def _no_bucket(name: str, place: str) -> SourceError:
+    return SourceError(f"There is no bucket {name} at {place}; check the name and the endpoint.")
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
@@ -164,9 +175,11 @@ class S3Prefix:
         self.place = access.place
         self.client = access.client()
 
-    def check(self) -> None:
+    def check(self, *, may_be_empty: bool = False) -> None:
         """See `Source.check`; that objects may be read, and not only listed, is tried on the first one."""
         objects, _ = self._list(None, 1)
+        if not objects and may_be_empty:
+            return
         if not objects:
             raise SourceError(
                 f"There is nothing under s3://{self.bucket}/{self.prefix}; check the prefix, or upload photos first."
@@ -225,10 +238,28 @@ class S3Prefix:
         )
 
 
+def check_bucket(access: S3Access, bucket: str) -> None:
+    """Ask whether the bucket is there and open to us; needs the right to list it, no other.
+
+    Raises:
+        AccessDenied: it is closed to us, or the credentials are wrong: S3 does not say which.
+        SourceError: there is no such bucket.
+        ServiceDown: nobody answers.
+    """
+    client = access.client()
+    try:
+        with translated(access.place, bucket):
+            client.head_bucket(Bucket=bucket)
+    except PhotoGone as exc:
+        raise _no_bucket(bucket, access.place) from exc
+
+
 def create_bucket(access: S3Access, bucket: str) -> None:
     """Create the bucket unless it is there."""
     client = access.client()
-    with translated(access.place, bucket):
-        names = [found["Name"] for found in client.list_buckets().get("Buckets", [])]
-        if bucket not in names:
+    try:
+        with translated(access.place, bucket):
+            client.head_bucket(Bucket=bucket)
+    except PhotoGone:
+        with translated(access.place, bucket):
             client.create_bucket(Bucket=bucket)

@@ -33,8 +33,11 @@ class Interval:
 class Source(Protocol):
     """A place that holds photos, listed in order and in steps that can be repeated from any cursor."""
 
-    def check(self) -> None:
-        """Raise SourceError if this place cannot be listed, or is empty."""
+    def check(self, *, may_be_empty: bool = False) -> None:
+        """Raise SourceError if this place cannot be listed, or is empty and must not be.
+
+        An empty place is most often a slip; one that was emptied on purpose must be listed to be subtracted.
+        """
 
     def page(self, cursor: str | None, limit: int) -> Page:
         """The next at most `limit` entries after `cursor` (None: from the beginning)."""

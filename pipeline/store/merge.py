@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, WorkState
+from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
 from pipeline.store.staging import Field, copy_rows
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import COLLECT, apply_delta, collect_forgotten, ensure_delta
@@ -68,7 +68,7 @@ _STORE = f"""
 WITH results AS (
     SELECT DISTINCT ON (photo_id) * FROM verdict
     WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
-      AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE})
+      AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE}, {Code.FORBIDDEN})
     ORDER BY photo_id, content_rev DESC, final = {ItemState.SUCCEEDED} DESC
 ), changed AS (
     INSERT INTO core.photo_result AS r (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline,
@@ -87,10 +87,10 @@ WITH results AS (
 ), collected AS ({COLLECT})
 SELECT count(*) FROM changed"""
 
-_TAKEN = """
-UPDATE core.photo p SET taken_at = v.taken_at, taken_from = 1
+_TAKEN = f"""
+UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
 FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
-WHERE p.photo_id = v.photo_id AND p.taken_from = 0 AND p.taken_at <> v.taken_at"""
+WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT} AND p.taken_at <> v.taken_at"""
 
 _GONE = f"""
 WITH gone AS (
@@ -122,6 +122,13 @@ WITH moved AS (
 ) INSERT INTO tally
   SELECT job_id, old_state, old_code, -count(*) FROM moved GROUP BY 1, 2, 3
   UNION ALL SELECT job_id, new_state, new_code, count(*) FROM moved GROUP BY 1, 2, 3"""
+
+# Who got something done is no hopeless case: what failed before had another reason.
+_UNBLAME = """
+UPDATE core.shard s SET failures = 0, error = NULL
+FROM (SELECT shard_id FROM core.shard WHERE shard_id = ANY (CAST(:ids AS bigint[])) AND failures > 0
+      ORDER BY 1 FOR NO KEY UPDATE) mine
+WHERE s.shard_id = mine.shard_id"""
 
 _FINISH = f"""
 UPDATE core.shard s SET state = {WorkState.DONE}, lease_owner = NULL, lease_until = NULL
@@ -156,10 +163,15 @@ def merge(
     apply_delta(connection)
     connection.execute(text(_CLOSE), {"patience": patience_seconds})
     closed = apply_tally(connection)
+    if closed:
+        connection.execute(text(_UNBLAME), {"ids": sorted({result.task.shard_id for result in results})})
     finished = connection.execute(
         text(_FINISH), {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
     ).scalars()
-    return Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    merged = Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    for table in ("staged", "verdict", "forgotten"):  # or a second call in the same transaction would merge it again
+        connection.execute(text(f"DELETE FROM {table}"))
+    return merged
 
 
 def _create_work_tables(connection: Connection) -> None:

@@ -71,11 +71,12 @@ WITH changed AS (
 
 
 def collect_forgotten(connection: Connection) -> None:
-    """Drop every model's results of the photos in `forgotten`, collecting what the totals lose.
+    """Drop every model's results of the photos in `forgotten`, and their thumbnails; collect what the totals lose.
 
     The caller has locked the photos in order of their ids.
     """
     connection.execute(text(_FORGET))
+    connection.execute(text("DELETE FROM core.thumbnail t USING forgotten f WHERE t.photo_id = f.photo_id"))
 
 
 #: The photos in `moved(photo_id)` have a new owner already; their results follow.

@@ -24,7 +24,7 @@ from pipeline.store.session import Database
 from pipeline.store.totals import differences
 
 REPOSITORY = Path(__file__).parents[2]
-COMMAND = [sys.executable, "-m", "pictograph"]
+COMMAND = [sys.executable, "-P", "-m", "pictograph"]
 PATIENCE_SECONDS = 90
 
 
@@ -35,12 +35,15 @@ def environment(**settings: object) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(REPOSITORY), **named}
 
 
-def run(arguments: tuple[object, ...], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """A command, to its end."""
+def run(
+    arguments: tuple[object, ...], env: dict[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A command, to its end; called in `folder`."""
     command = [*COMMAND, *map(str, arguments)]
     return subprocess.run(
         command,
         env=env,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -120,7 +123,7 @@ class Site:
         for key, path in photos.items():
             user, _, name = key.partition("/")
             pictures.append(samples.Picture(user=user, name=name, path=path))
-        samples.upload(self.access, bucket, "", pictures)
+        samples.upload(self.access, bucket, "", pictures, replace=False)
 
     def close(self) -> None:
         """End all workers; they must go when they are told."""
@@ -134,9 +137,9 @@ class Site:
                 process.kill()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def site(endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One installation for the tests of this folder; each uses sources of its own."""
+    """One installation for the tests of a module, ended with it: other tests use the same database."""
     env = environment(
         home=tmp_path_factory.mktemp("unused home"),
         database_url=endpoints.database_url,

@@ -64,6 +64,18 @@ def test_the_demonstration_shows_four_categories_of_each_of_three_users(env, hom
     assert "\x1b" not in done.stdout + done.stderr
 
 
+def test_code_in_the_current_folder_is_not_executed(env, photos, tmp_path):
+    for package in ("api", "pipeline", "workers", "pictograph", "celery", "torch"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("raise SystemExit('executed')")
+    user = tmp_path / "photos of" / "mira"
+    user.mkdir(parents=True)
+    (user / "1").write_bytes(photos[0].read_bytes())
+    done = run(("tag", "photos of", "--json"), env, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["counts"]["succeeded"] == 1
+
+
 @pytest.fixture(scope="module")
 def interrupted(env, home, photos, tmp_path_factory) -> int:
     """The number of a job whose `tag` was ended by Ctrl-C."""
@@ -96,6 +108,8 @@ def test_up_ends_the_job_that_was_interrupted_serves_pages_and_ends_when_told(en
     )
     try:
         addresses = json.loads(up.stdout.readline())
+        assert addresses.keys() == {"api", "s3", "database", "broker", "logs"}
+        assert "@" not in str(addresses)
         wait_for(lambda: job(env, interrupted)["state"].startswith("succeeded"))
         counts = job(env, interrupted)["counts"]
         assert counts["total"] == counts["succeeded"] > 0

@@ -26,6 +26,7 @@ from locks import PACKAGES, REPOSITORY, pins
 from sqlalchemy import text
 
 from pictograph.stack import Endpoints
+from pictograph.stack.wheels import valkey_binary
 from pipeline.store import migrate
 from pipeline.store.session import Database
 from workers.redriver import EPOCH_KEY
@@ -100,6 +101,47 @@ def test_servers_are_those_that_are_tested(service, package):
     assert (importlib.metadata.version(package) + ".").startswith(tag + ".")
 
 
+def test_the_brokers_password_is_required_and_on_no_command_line(tmp_path):
+    """Its own command, with the server that is installed here in the place of the image's."""
+    service = SERVICES["valkey"]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    stand_in = tmp_path / "docker-entrypoint.sh"
+    stand_in.write_text(f'#!/bin/sh\nshift; exec {valkey_binary()} "$@" --port {port} --bind 127.0.0.1\n')
+    stand_in.chmod(0o755)
+    password = interpolated(service["environment"]["REDISCLI_AUTH"])
+    command = [part.replace("$$", "$") for part in service["entrypoint"]]  # as compose does
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": password}
+    log = tmp_path / "log"
+    with running(command, env, log, tmp_path) as process, redis.Redis(port=port, password=password) as broker:
+        until(lambda: answers(broker), process, log)
+        assert broker.config_get("maxmemory-policy", "maxmemory", "save") == {
+            "maxmemory-policy": "noeviction",
+            "maxmemory": str(256 * 1024**2),
+            "save": "",
+        }
+        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+            stranger.ping()
+        command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert b"valkey-server" in command_line, "it does not get the signals that end the container"
+        assert password.encode() not in command_line
+
+
+def answers(broker: redis.Redis) -> bool:
+    try:
+        return bool(broker.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def test_no_secret_is_on_a_command_line():
+    secrets = re.findall(r"^(\w*(?:PASSWORD|SECRET)\w*)=", (INFRA / "env.example").read_text(encoding="utf-8"), re.M)
+    assert secrets
+    lines = [str(service.get(key, "")) for service in SERVICES.values() for key in ("command", "entrypoint")]
+    assert not [line for line in lines if any(re.search(rf"(?<!\$)\$\{{?{name}", line) for name in secrets)]
+
+
 # ---- the commands
 
 
@@ -169,9 +211,11 @@ def here(command: list[str], python: Path) -> list[str]:
 
 
 @contextmanager
-def running(command: list[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], env: dict[str, str], log: Path, folder: Path = Path("/")
+) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=env, cwd="/", stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(command, env=env, cwd=folder, stdout=output, stderr=output, start_new_session=True)
     try:
         yield process
     finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pictograph.cli.up import kept_up
 from pictograph.supervisor import Supervisor
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -43,8 +44,19 @@ def test_the_dead_are_replaced_a_second_supervisor_stands_back_and_all_end(site,
         psutil.Process(victim).kill()
         wait_for(lambda: victim not in mine() and len(mine()) == 3)
     assert mine() == {}
-    with Supervisor(settings) as next_one:
-        assert next_one.start_if_free()
+
+
+def test_workers_of_another_process_that_ends_are_followed_by_ones_of_ours(site, tmp_path, monkeypatch):
+    settings = settings_of(site, tmp_path, monkeypatch)
+    before = workers()
+    with Supervisor(settings) as next_one, Supervisor(settings) as first:
+        assert first.start_if_free()
+        wait_for(lambda: len(workers().keys() - before) == 3)
+        with kept_up(next_one):
+            firsts = workers().keys() - before
+            first.close()
+            wait_for(lambda: len(workers().keys() - before - firsts) == 3)
+    assert workers().keys() <= before.keys()
 
 
 def test_a_worker_that_is_set_up_wrongly_is_not_started_again_and_says_why(site, tmp_path, monkeypatch):

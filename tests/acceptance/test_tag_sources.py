@@ -106,3 +106,13 @@ def test_without_waiting_a_job_goes_on_by_itself(site, folder):
     done = site.run("jobs", "show", submitted["job"])
     assert done.returncode == 0
     assert f"Job {submitted['job']}" in done.stdout
+
+
+def test_a_source_that_was_emptied_is_subtracted_when_that_is_allowed(site, tmp_path, photos):
+    photo = tmp_path / "emptied" / "vera" / "1"
+    photo.parent.mkdir(parents=True)
+    photo.write_bytes(Path(photos[0]).read_bytes())
+    assert site.tag(photo.parents[1])["counts"]["succeeded"] == 1
+    photo.unlink()
+    assert site.run("tag", photo.parents[1]).returncode == 2
+    assert site.tag(photo.parents[1], "--allow-mass-delete")["subtracted"] == 1

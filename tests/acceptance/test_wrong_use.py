@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from pictograph import checkup
+from pictograph.checkup import Finding
 from pictograph.cli import main, work
-from pipeline.settings import PREFIX
+from pipeline.settings import PREFIX, Settings
 from tests.acceptance.conftest import Site
 
 NOWHERE = "127.0.0.1:9"  # the discard port: nobody listens there
@@ -101,6 +103,7 @@ def test_a_database_that_does_not_know_us(site, refused):
     [
         (["jobs", "list"], {"database_url": "nonsense"}, "PICTOGRAPH_DATABASE_URL"),
         (["redriver"], {"broker_url": "nonsense"}, "PICTOGRAPH_BROKER_URL"),
+        (["redriver"], {"broker_url": "redis://h:notaport"}, "PICTOGRAPH_BROKER_URL"),
         (["worker", "ingest"], {"broker_url": "nonsense"}, "PICTOGRAPH_BROKER_URL"),
         (["tag", "s3://hollow/x"], {"s3_endpoint_url": "nonsense"}, "PICTOGRAPH_S3_ENDPOINT_URL"),
         (["tag", "."], {"batch_photos": "many"}, "PICTOGRAPH_BATCH_PHOTOS"),
@@ -178,8 +181,48 @@ def test_doctor_names_each_broken_part_and_checks_the_others(site):
     assert "PICTOGRAPH_BROKER_URL" in findings["broker"]["detail"]
 
 
+@pytest.fixture
+def one_check(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finding]:
+    """What one check of the doctor's finds at the site."""
+
+    def check(name: str, *, deep: bool = False, **settings: object) -> Finding:
+        for variable, value in site.env.items():
+            monkeypatch.setenv(variable, value)
+        checks = tuple(check for check in checkup.every_check(deep=deep) if check[0] == name)
+        (finding,) = checkup.examine(Settings(**settings), checks)
+        return finding
+
+    return check
+
+
+def test_doctor_looks_at_the_configured_bucket_and_no_other(site, one_check):
+    site.new_bucket("looked-at")
+    assert one_check("s3", s3_bucket="looked-at").detail.endswith("bucket looked-at")
+    missing = one_check("s3", s3_bucket="no-such-bucket")
+    assert not missing.ok
+    assert "no-such-bucket" in missing.detail
+    assert "PICTOGRAPH_S3_BUCKET" in missing.detail
+
+
+def test_doctor_misses_no_bucket_in_an_embedded_s3(site, one_check, monkeypatch):
+    monkeypatch.setitem(site.env, "PICTOGRAPH_S3_ENDPOINT_URL", "")  # as if it were ours: an empty variable is none
+    found = one_check("s3", s3_bucket="no-such-bucket", s3_endpoint_url=site.access.endpoint_url)
+    assert found.ok
+    assert found.detail.endswith("no bucket yet")
+
+
+def test_doctor_recounts_many_photos_only_when_it_is_asked(one_check, monkeypatch):
+    assert "equal to a recount" in one_check("totals").detail
+    monkeypatch.setattr(checkup, "RECOUNTED_PHOTOS", -1)  # any number is many
+    shallow = one_check("totals")
+    assert shallow.ok
+    assert "--deep" in shallow.detail
+    assert "equal to a recount" in one_check("totals", deep=True).detail
+
+
 def test_a_healthy_site(site):
-    done = site.run("doctor")
+    site.new_bucket("healthy")
+    done = site.run("doctor", s3_bucket="healthy")
     assert done.returncode == 0, done.stdout
     assert "failed" not in done.stdout
     assert "canaries as measured" in done.stdout
@@ -211,6 +254,27 @@ def pia(site: Site, tmp_path_factory: pytest.TempPathFactory, photos: list[Path]
 )
 def test_a_profile_in_every_form(site, pia, form, begins):
     assert site.run("profile", pia, "--format", form).stdout.startswith(begins)
+
+
+def test_a_demonstration_on_an_s3_of_ones_own_leaves_alone_what_is_there(site, refused):
+    client = site.access.client()
+    client.create_bucket(Bucket="my-own")
+    client.put_object(Bucket="my-own", Key="demo/family/1.jpg", Body=b"x")
+    assert "demo/family/1.jpg" in refused("demo", "--once", s3_bucket="my-own")
+    listed = client.list_objects_v2(Bucket="my-own")["Contents"]
+    assert [item["Key"] for item in listed] == ["demo/family/1.jpg"]
+
+
+def test_a_misspelt_setting_is_named_once(site):
+    done = site.run("jobs", "list", bacth_photos=3)
+    assert done.returncode == 0
+    assert done.stderr.count("PICTOGRAPH_BACTH_PHOTOS") == 1
+    assert "PICTOGRAPH_BATCH_PHOTOS?" in done.stderr
+
+
+def test_a_taxonomy_without_nltk(refused, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    assert "pictograph[wordnet]" in refused("taxonomy", "build")
 
 
 def test_a_worker_without_torch(refused, monkeypatch):

@@ -24,6 +24,7 @@ from taxonomy.synset import Synset
 DAY = datetime(2020, 1, 1, tzinfo=UTC)
 BUCKET = "s3://photos"
 DAY_SECONDS = 86_400.0
+LEASE_SECONDS = 2.0  # in the rhythm of which workers are taken to beat
 
 #: entity ── animal ── dog, cat          the labels are dog, cat, car and cup
 #:        └─ thing ─── car, cup
@@ -205,12 +206,12 @@ class Ledger:
             return work.open_photos(connection, lease)
 
     def expire(self, table="core.shard", died=True):
-        """Let every lease run out; `died`: and its worker has been silent since before that."""
+        """Let every lease run out; `died`: and its worker has been silent for so long that it must be dead."""
         self.execute(f"UPDATE {table} SET lease_until = clock_timestamp() - interval '1 s' WHERE state = 2")
         self.execute("UPDATE core.worker SET last_seen = now()")
         if died:
             self.execute(
-                "UPDATE core.worker SET last_seen = greatest(now() - interval '2 s', pg_postmaster_start_time() "
+                "UPDATE core.worker SET last_seen = greatest(now() - interval '5 s', pg_postmaster_start_time() "
                 "+ interval '1 ms')"
             )
             self.execute(f"UPDATE {table} SET lease_until = clock_timestamp() - interval '1 ms' WHERE state = 2")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from ledger_helpers import LABELS
+from ledger_helpers import LABELS, LEASE_SECONDS
 from PIL import Image
 
 from pipeline.errors import ConfigurationError, ModelError, ServiceDown
@@ -86,7 +86,8 @@ class Library:
 
     def list(self):
         job_id = self.ledger.submit(source=f"s3://{self.bucket}/")
-        list_range(self.settings, self.ledger.database, "lister", self.ledger.range_of(job_id), threading.Event())
+        heart = Heart(self.ledger.database, "lister", "ingest", self.settings.lease_seconds)
+        list_range(self.settings, heart, self.ledger.range_of(job_id), threading.Event())
         return job_id
 
     def stream(self, model=None, stop=None, database=None, **changes):
@@ -111,6 +112,15 @@ class Library:
 
     def first(self, job_id):
         return self.ledger.shards(job_id, WorkState.PENDING)[0].shard_id
+
+    def forget_the_pause(self):
+        """What failed may be tried again at once."""
+        self.ledger.execute("UPDATE core.shard SET next_attempt_at = NULL")
+
+    def run_all(self, job_id, model=None):
+        """Streams, one by one, until nothing is pending: what has failed before is not taken ahead."""
+        while self.ledger.shards(job_id, WorkState.PENDING):
+            self.stream(model).run(self.first(job_id))
 
     def bring_back(self):
         self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1")
@@ -274,8 +284,60 @@ def test_a_model_that_breaks_ends_the_stream_and_nobody_is_blamed(library, error
         library.stream(model).run(library.first(job_id))
     library.check_nothing_held(job_id)
     assert library.ledger.job(job_id).count(ItemState.FAILED) == 0
-    library.stream().run(library.first(job_id))
+    library.forget_the_pause()
+    library.run_all(job_id)
     library.check_all_done(job_id)
+    assert {row.failures for row in library.ledger.shards(job_id)} == {0}  # progress has cleared them
+
+
+def test_an_error_that_nobody_explains_fails_the_job_at_the_fifth_time(library):
+    library.put(10)
+    job_id = library.list()
+
+    def bug(_):
+        raise ZeroDivisionError("a bug\0 of ours.")
+
+    pauses = []
+    for n in range(redrive.FAILURES_ALLOWED):
+        assert not library.ledger.job(job_id).state.ended
+        with pytest.raises(ZeroDivisionError):
+            library.stream(ColourModel(bug)).run(library.first(job_id))
+        (row,) = library.ledger.shards(job_id)
+        assert (row.failures, row.error, row.deaths) == (n + 1, "ZeroDivisionError: a bug of ours", 0)
+        pauses.append(library.ledger.one("SELECT extract(epoch FROM next_attempt_at - now())::float FROM core.shard"))
+        assert library.stream().run(row.shard_id) == 0  # not at once
+        library.forget_the_pause()
+    assert pauses == pytest.approx([5, 10, 20, 40, 80], rel=0.2)
+    job = library.ledger.job(job_id)
+    assert job.state is JobState.FAILED
+    assert "failed 5 times in a row (ZeroDivisionError: a bug of ours)" in job.error
+    library.ledger.check()
+
+
+def test_a_failing_shard_does_not_take_its_neighbours_along(library):
+    """A merge that cannot be made is met again and again; the other shards get done, and their jobs with them."""
+    library.put(10)
+    sick = library.list()
+    library.write("zoe/1.jpg", BODIES["dog"])
+    library.labels["zoe/1.jpg"] = "dog"
+    well = library.list()
+
+    class Sick(ColourModel):
+        def predict(self, pixels):
+            if library.ledger.shards(sick, WorkState.LEASED):
+                raise ZeroDivisionError
+            return super().predict(pixels)
+
+    for _ in range(20):
+        library.forget_the_pause()
+        pending = [row for job in (well, sick) for row in library.ledger.shards(job, WorkState.PENDING)]
+        if not pending:
+            break
+        with contextlib.suppress(ZeroDivisionError):
+            library.stream(Sick()).run(pending[0].shard_id)
+    assert library.ledger.job(sick).state is JobState.FAILED
+    assert library.ledger.job(well).count(ItemState.SUCCEEDED) == 11
+    library.ledger.check()
 
 
 class Shaky(Database):
@@ -317,7 +379,10 @@ def test_a_merge_that_cannot_be_made_ends_the_stream_with_its_reason(library, sh
     with pytest.raises(type(error), match=str(error)):
         library.stream(database=shaky, lease_seconds=1, batch_photos=1).run(library.first(job_id))
     library.check_nothing_held(job_id)
-    library.stream().run(library.first(job_id))
+    blamed = {row.failures for row in library.ledger.shards(job_id)}
+    assert blamed == ({0} if isinstance(error, ServiceDown) else {0, 1})
+    library.forget_the_pause()
+    library.run_all(job_id)
     library.check_all_done(job_id)
 
 
@@ -341,7 +406,7 @@ def test_connections_that_are_cut_cost_time_only(library):
         library.hearts.clear()
     library.ledger.check()
     library.ledger.expire(died=False)
-    library.ledger.database.run(lambda c: redrive.expire_shards(c, 10))
+    library.ledger.database.run(lambda c: redrive.expire_shards(c, 10, LEASE_SECONDS))
     if library.ledger.shards(job_id, WorkState.PENDING):
         library.stream().run(library.first(job_id))
     library.check_all_done(job_id)
@@ -355,7 +420,7 @@ def test_a_lost_lease_keeps_the_results_and_leaves_the_shard_to_its_new_holder(l
     def lose(batch):
         if batch == 1:
             library.ledger.expire(died=False)
-            library.ledger.database.run(lambda c: redrive.expire_shards(c, 10))
+            library.ledger.database.run(lambda c: redrive.expire_shards(c, 10, LEASE_SECONDS))
             (row,) = library.ledger.shards(job_id)
             taken.append(library.ledger.claim(row.shard_id, "second"))
             time.sleep(0.6)  # the heart notices meanwhile
@@ -457,3 +522,28 @@ def test_the_heart_outlives_a_database_that_is_busy_or_cut(library):
             time.sleep(0.02)
         assert library.ledger.one("SELECT last_seen FROM core.worker") > seen
         heart.stop()
+
+
+class Odd(Database):
+    """Raises what no heart expects, a few times."""
+
+    oddities = 3
+
+    def run(self, work):
+        if self.oddities:
+            self.oddities -= 1
+            raise ZeroDivisionError
+        return super().run(work)
+
+
+def test_the_heart_outlives_what_nobody_thought_of(library, caplog):
+    with Odd(library.ledger.database.engine.url.render_as_string(hide_password=False), "odd") as database:
+        heart = Heart(database, "w", "annotate.small", 0.1)
+        heart.start()
+        for _ in range(100):
+            if library.ledger.all("SELECT * FROM core.worker"):
+                break
+            time.sleep(0.02)
+        assert library.ledger.one("SELECT worker_id FROM core.worker") == "w"
+        heart.stop()
+    assert "ZeroDivisionError" in caplog.text  # with its traceback

@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 
 import pytest
 
@@ -11,6 +12,7 @@ from pipeline.ledger.jobs import JobRequest
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
 from workers import ingest
+from workers.heart import Heart
 from workers.ingest import list_range
 
 
@@ -32,7 +34,8 @@ class Listing:
 
     def task(self, job_id, stop=None, **changes):
         settings = self.settings.model_copy(update=changes)
-        list_range(settings, self.ledger.database, "lister", self.ledger.range_of(job_id), stop or threading.Event())
+        heart = Heart(self.ledger.database, "lister", "ingest", settings.lease_seconds)
+        list_range(settings, heart, self.ledger.range_of(job_id), stop or threading.Event())
 
     def range(self, job_id):
         return self.ledger.one("SELECT state, listed, deaths FROM core.list_range WHERE job_id = :job", job=job_id)
@@ -272,3 +275,59 @@ def test_a_database_that_goes_away_leaves_a_range_to_expire(listing, monkeypatch
     listing.ledger.execute("UPDATE core.list_range SET next_attempt_at = now()")
     listing.task(job_id)
     assert listing.ledger.job(job_id).total == 5
+
+
+def watched(monkeypatch, before_page):
+    """Call `before_page` with the number of each page before it is read."""
+    real, pages = ingest.open_source, []
+
+    def opened(*arguments):
+        source = real(*arguments)
+        read = source.page
+
+        def page(cursor, limit):
+            pages.append(cursor)
+            before_page(len(pages))
+            return read(cursor, limit)
+
+        source.page = page
+        return source
+
+    monkeypatch.setattr(ingest, "open_source", opened)
+
+
+def test_a_page_that_takes_longer_than_a_lease_does_not_lose_it(listing, monkeypatch):
+    listing.put(5)
+    job_id = listing.submit()
+    expired = []
+
+    def slow(_):
+        for _ in range(12):
+            time.sleep(0.1)
+            expired.append(listing.ledger.database.run(redrive.expire_ranges))
+
+    watched(monkeypatch, slow)
+    settings = listing.settings.model_copy(update={"lease_seconds": 0.8})
+    heart = Heart(listing.ledger.database, "lister", "ingest", settings.lease_seconds)
+    heart.start()
+    list_range(settings, heart, listing.ledger.range_of(job_id), threading.Event())
+    heart.stop()
+    assert set(expired) == {0}
+    assert tuple(listing.range(job_id)) == (WorkState.DONE, 5, 0)
+
+
+def test_a_lister_that_lost_its_lease_does_not_fail_the_job(listing, monkeypatch):
+    """It sees a folder that cannot be read; whoever lists it now may see more."""
+    listing.put(5)
+    job_id = listing.submit()
+
+    def lose(_):
+        listing.ledger.expire("core.list_range")
+        listing.ledger.database.run(redrive.expire_ranges)
+        listing.ledger.claim_range(job_id, owner="second")
+        raise SourceError("the folder is gone")
+
+    watched(monkeypatch, lose)
+    listing.task(job_id)
+    assert listing.ledger.job(job_id).state is JobState.RUNNING
+    assert tuple(listing.range(job_id)) == (WorkState.LEASED, 0, 1)

@@ -5,14 +5,16 @@ import threading
 
 import psycopg2
 import pytest
-from ledger_helpers import Ledger, failed, ref, waiting
+from ledger_helpers import BUCKET, LEASE_SECONDS, Ledger, failed, page_of, ref, waiting
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import ConfigurationError, ServiceDown
 from pipeline.ledger import jobs, redrive
-from pipeline.ledger.jobs import NOTES_KEPT
+from pipeline.ledger.jobs import REFUSALS_KEPT
 from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.sources.source import Interval, after_prefix
+from pipeline.store import session
 from pipeline.store.session import Database
 from pipeline.store.staging import copy_rows
 
@@ -55,6 +57,26 @@ def test_failing_a_job_cancels_what_is_open_and_keeps_what_is_done(ledger):
     ledger.check()
 
 
+def test_what_has_ended_does_not_fail(ledger):
+    job_id = ledger.list([ref("ann/1.jpg")])
+    ledger.tag_all(job_id, "dog")
+    ledger.database.run(redrive.finish_jobs)
+    ledger.database.run(lambda c: jobs.fail(c, job_id, "too late"))
+    assert (ledger.job(job_id).state, ledger.job(job_id).error) == (JobState.SUCCEEDED, None)
+
+
+def test_a_failed_job_forgets_what_it_missed(ledger):
+    ledger.list([ref("ann/1.jpg"), ref("ann/2.jpg")])
+    job_id = ledger.submit()
+    lease = ledger.claim_range(job_id)
+    ledger.write_page(
+        job_id, lease, page_of([ref("ann/1.jpg")]), Interval(bucket=BUCKET, after="", upto=after_prefix(""))
+    )
+    assert len(ledger.all("SELECT * FROM core.job_missing")) == 1
+    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    assert ledger.all("SELECT * FROM core.job_missing") == []
+
+
 def test_failing_a_job_while_its_shards_die_and_its_photos_come_back(ledger):
     """The same rows from four sides at once, in four lock orders; each transaction is repeated until it fits."""
     errors = []
@@ -68,7 +90,7 @@ def test_failing_a_job_while_its_shards_die_and_its_photos_come_back(ledger):
         ledger.expire()
         steps = [
             lambda c, j=job_id: jobs.fail(c, j, "given up"),
-            lambda c: redrive.expire_shards(c, 512),
+            lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS),
             lambda c: redrive.gather_retries(c, 2),
         ]
         results = [ledger.tagged(task, "dog") for task in reversed(tasks)]
@@ -90,12 +112,13 @@ def test_failing_a_job_while_its_shards_die_and_its_photos_come_back(ledger):
         ledger.check()
 
 
-def test_only_the_first_notes_are_kept(ledger):
+def test_what_is_said_of_the_job_comes_before_the_first_few_refusals(ledger):
     job_id = ledger.submit()
     for start in range(0, 50, 15):
         notes = [f"note {n}" for n in range(start, start + 15)]
-        ledger.database.run(lambda c, notes=notes: jobs.add_notes(c, job_id, notes))
-    assert ledger.job(job_id).notes == tuple(f"note {n}" for n in range(NOTES_KEPT))
+        ledger.database.run(lambda c, notes=notes: jobs.add_refusals(c, job_id, notes))
+    ledger.database.run(lambda c: jobs.add_notes(c, job_id, ["all of it"]))
+    assert ledger.job(job_id).notes == ("all of it", *(f"note {n}" for n in range(REFUSALS_KEPT)))
 
 
 def test_failures_are_told_by_photo_with_their_reason(ledger):
@@ -187,6 +210,8 @@ def test_mistakes_of_ours_are_not_dressed_up(ledger):
         ({"port": 9}, ServiceDown, "does not answer"),
         ({"database": "nowhere"}, ConfigurationError, "refuses us"),
         ({"username": "nobody"}, ConfigurationError, "refuses us"),
+        ({"query": {"nonsense": "1"}}, ConfigurationError, "PICTOGRAPH_DATABASE_URL cannot be used"),
+        ({"query": {"sslmode": "nonsense"}}, ConfigurationError, "PICTOGRAPH_DATABASE_URL cannot be used"),
     ],
 )
 def test_a_database_that_cannot_be_reached_is_named(ledger, change, error, words):
@@ -200,6 +225,33 @@ def test_a_database_that_cannot_be_reached_is_named(ledger, change, error, words
     ):
         pass
     assert str(caught.value).count("\n") == 0
+
+
+def test_a_server_that_is_too_old_is_named_with_its_version(ledger, monkeypatch):
+    monkeypatch.setattr(session, "OLDEST_SERVER", 1000)
+    url = ledger.database.engine.url.render_as_string(hide_password=False)
+    with Database(url, "pictograph tests") as database:
+        for _ in range(2):  # not only the first connection says so
+            with pytest.raises(ConfigurationError, match=r"is version \d\d; 1000 or newer is needed"):
+                database.run(lambda c: c.execute(text("SELECT 1")))
+
+
+def test_what_we_may_not_do_is_a_matter_of_configuration(ledger):
+    def peep(connection):
+        connection.execute(text("SET LOCAL ROLE pg_monitor"))
+        connection.execute(text("SELECT FROM core.job"))
+
+    with pytest.raises(ConfigurationError, match="does not let us"):
+        ledger.database.run(peep)
+
+
+def test_a_statement_may_be_given_a_limit(ledger):
+    url = ledger.database.engine.url.render_as_string(hide_password=False)
+    with (
+        Database(url, "pictograph tests", statement_seconds=0.05) as database,
+        pytest.raises(ServiceDown, match="statement timeout"),
+    ):
+        database.run(lambda c: c.execute(text("SELECT pg_sleep(5)")))
 
 
 def test_temporary_tables_are_made_once_per_connection(ledger):

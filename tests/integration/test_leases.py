@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from ledger_helpers import page_of, ref
+from ledger_helpers import LEASE_SECONDS, page_of, ref
 
 from pipeline.ledger import jobs, redrive, work
 from pipeline.ledger.work import RANGES, SHARDS
@@ -23,7 +23,7 @@ def state_of(ledger, shard_id):
 
 
 def expire(ledger):
-    return ledger.database.run(lambda c: redrive.expire_shards(c, 512))
+    return ledger.database.run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
 
 
 def begin(ledger, shard_id, owner="worker"):
@@ -123,6 +123,24 @@ def test_an_expiry_while_the_worker_lives_is_no_death(ledger, shard):
     assert tuple(ledger.one("SELECT state, deaths FROM core.shard")) == (WorkState.PENDING, 0)
 
 
+def test_a_living_worker_that_renews_nothing_is_stuck_and_not_dead(ledger, shard):
+    """Its heart beats every few seconds: its last beat lies before the lease's end, and still it lives."""
+    begin(ledger, shard)
+    ledger.execute("UPDATE core.worker SET last_seen = clock_timestamp() - interval '1 s'")
+    ledger.execute("UPDATE core.shard SET lease_until = clock_timestamp() - interval '1 ms'")
+    assert ledger.database.run(lambda c: redrive.expire_shards(c, 512, 90.0))["deaths"] == 0
+    begin(ledger, shard)
+    ledger.execute("UPDATE core.worker SET last_seen = clock_timestamp() - interval '1 s'")
+    ledger.execute("UPDATE core.shard SET lease_until = clock_timestamp() - interval '1 ms'")
+    assert ledger.database.run(lambda c: redrive.expire_shards(c, 512, 1.0))["deaths"] == 1
+
+
+@pytest.mark.parametrize("lease_seconds", [0.2, 5, 90, 600])
+def test_silence_is_several_beats_and_shorter_than_a_lease(lease_seconds):
+    assert 2 * work.beat_seconds(lease_seconds) < work.silence_seconds(lease_seconds) < lease_seconds
+    assert work.silence_seconds(lease_seconds) <= work.WORKER_SILENT_SECONDS
+
+
 def test_an_expiry_before_the_first_photo_is_no_death(ledger, shard):
     ledger.claim(shard)
     ledger.expire()
@@ -194,6 +212,27 @@ def test_one_poison_among_many_is_found_and_nobody_else_is_blamed(ledger):
     (failure,) = ledger.database.run(lambda c: jobs.failures(c, job_id, 10))
     assert (failure.key, failure.code) == ("ann/7.jpg", "quarantined")
     assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    again = ledger.list([ref(f"ann/{n}.jpg") for n in range(16)])
+    assert ledger.job(again).counts == {(ItemState.SKIPPED_UNCHANGED, Code.NONE): 16}  # nobody dies of it again
+    changed = ledger.list([ref("ann/7.jpg", etag="e2")], whole=False)
+    assert ledger.job(changed).counts == {(ItemState.PENDING, Code.NONE): 1}
+    ledger.tag_all(changed, "dog")
+    assert ledger.photos_with("dog")[0] == 16
+    ledger.check()
+
+
+def test_photos_of_two_models_are_quarantined_at_one_look(ledger):
+    other = ledger.register("other")
+    made = [ledger.list([ref("ann/1.jpg")], model=model) for model in (None, other)]
+    for _ in range(redrive.DEATHS_ALLOWED):
+        for job_id in made:
+            begin(ledger, ledger.shards(job_id)[0].shard_id)
+        ledger.expire()
+        done = expire(ledger)
+    assert done["quarantined"] == 2
+    assert [ledger.job(job_id).counts for job_id in made] == [{(ItemState.FAILED, Code.QUARANTINED): 1}] * 2
+    assert ledger.all("SELECT outcome FROM core.photo_result") == [(Code.QUARANTINED,)] * 2
+    ledger.check()
 
 
 def test_an_expired_range_keeps_its_checkpoint(ledger):
@@ -219,6 +258,7 @@ def test_looking_ahead_takes_the_foremost_due_shard_of_its_own_model(ledger):
         "waits": {"priority": 9},
         "paused": {"priority": 9},
         "foreign": {"priority": 9, "model": other},
+        "failed": {"priority": 9},
     }.items():
         job_id = ledger.list([ref("ann/1.jpg")], **options)
         (row,) = ledger.shards(job_id)
@@ -227,6 +267,8 @@ def test_looking_ahead_takes_the_foremost_due_shard_of_its_own_model(ledger):
             ledger.execute(
                 "UPDATE core.shard SET next_attempt_at = now() + interval '1 min' WHERE job_id = :j", j=job_id
             )
+        if name == "failed":
+            ledger.execute("UPDATE core.shard SET failures = 1 WHERE job_id = :j", j=job_id)
         if name == "paused":
             ledger.execute(f"UPDATE core.job SET state = {JobState.PAUSED} WHERE job_id = :j", j=job_id)
     model = ledger.registered.model_id
@@ -242,6 +284,10 @@ def test_a_worker_comes_and_goes(ledger):
     first = ledger.one("SELECT last_progress FROM core.worker")
     note(False)
     assert ledger.one("SELECT last_progress FROM core.worker") == first
+    living = lambda queue: ledger.database.run(lambda c: work.living(c, queue))  # noqa: E731
+    assert (living("q"), living("other")) == (1, 0)
+    ledger.execute("UPDATE core.worker SET last_seen = now() - interval '61 s'")
+    assert living("q") == 0
     ledger.database.run(lambda c: work.forget_worker(c, "w"))
     assert ledger.all("SELECT * FROM core.worker") == []
 

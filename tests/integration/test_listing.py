@@ -8,7 +8,7 @@ from ledger_helpers import BUCKET, Ledger, failed, page_of, ref
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger import redrive, work
-from pipeline.ledger.jobs import NOTES_KEPT
+from pipeline.ledger.jobs import REFUSALS_KEPT
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES
 from pipeline.records import Code, ItemState, Refusal, WorkState
@@ -172,6 +172,39 @@ def test_what_is_missing_is_believed_within_reason(ledger, missing, options, sub
     ledger.check()
 
 
+def test_that_much_is_missing_is_said_before_what_was_refused(ledger):
+    tagged_library(ledger)
+    job_id = ledger.submit()
+    lease = ledger.claim_range(job_id)
+    refusals = [Refusal(name=f"bad/{n}", code=Code.NO_USER, reason="does not match.") for n in range(30)]
+    ledger.write_page(job_id, lease, page_of([], refusals), WHOLE)
+    ledger.finish(job_id, lease)
+    first, *others = ledger.job(job_id).notes
+    assert "--allow-mass-delete" in first
+    assert len(others) == REFUSALS_KEPT
+
+
+def test_what_another_job_meets_meanwhile_is_not_missing(ledger):
+    """Uploaded again between the two listings."""
+    tagged_library(ledger)
+    job_id = ledger.submit()
+    lease = ledger.claim_range(job_id)
+    ledger.write_page(job_id, lease, page_of(refs(18)), WHOLE)
+    assert len(ledger.all("SELECT * FROM core.job_missing")) == 2
+    ledger.list([ref("ann/019.jpg")], whole=False)
+    ledger.finish(job_id, lease)
+    assert (ledger.job(job_id).subtracted, ledger.photos_with("dog")[0]) == (1, 19)
+    ledger.check()
+
+
+def test_the_thumbnails_of_what_is_gone_go_too(ledger):
+    tagged_library(ledger, 10)
+    ledger.execute("INSERT INTO core.thumbnail SELECT photo_id, 64, 1, 'x' FROM core.photo")
+    ledger.list(refs(9))
+    left = ledger.all("SELECT p.key FROM core.thumbnail JOIN core.photo p USING (photo_id) ORDER BY 1")
+    assert left == [(f"ann/{n:03d}.jpg",) for n in range(9)]
+
+
 def test_a_photo_that_comes_back_is_looked_at_again(ledger):
     tagged_library(ledger)
     ledger.list(refs(19))
@@ -271,7 +304,7 @@ def test_refusals_are_counted_and_the_first_few_are_told(ledger):
     ledger.finish(job_id, lease)
     found = ledger.job(job_id)
     assert found.counts == {(ItemState.EXCLUDED, Code.NO_USER): 30}
-    assert found.notes == tuple(f"bad/{n}: does not match." for n in range(NOTES_KEPT))
+    assert found.notes == tuple(f"bad/{n}: does not match." for n in range(REFUSALS_KEPT))
     ledger.check()
     assert ledger.database.run(redrive.finish_jobs) == [job_id]
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_helpers import LABELS, failed, ref, waiting
+from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
 
 from pipeline.ledger import jobs, redrive, work
 from pipeline.records import Code, ItemState, JobState, Version, WorkState
@@ -217,7 +217,7 @@ def test_a_result_counts_for_the_owner_of_the_moment(ledger, one):
 def test_results_survive_a_lost_lease_and_leave_the_shard_to_its_new_holder(ledger, one):
     _job_id, lease, task = one
     ledger.expire()
-    ledger.database.run(lambda c: redrive.expire_shards(c, 512))
+    ledger.database.run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
     newer = ledger.claim(lease.work_id, "second")
     merged = ledger.merge([ledger.tagged(task, "dog")], [lease])
     assert (merged.stored, merged.finished) == (1, frozenset())
@@ -385,3 +385,21 @@ def test_merges_while_a_lister_moves_changes_and_misses_the_same_photos(ledger):
 
 def fields(task):
     return {name: getattr(task, name) for name in type(task).__dataclass_fields__}
+
+
+def test_a_photo_that_we_may_not_read_is_tried_again_by_the_next_job(ledger):
+    """Rights change without a change of the bytes."""
+    job_id = ledger.list([ref("ann/1.jpg")])
+    (lease,) = ledger.claim_all(job_id)
+    ledger.merge([failed(task, Code.FORBIDDEN) for task in ledger.tasks(lease)], [lease])
+    assert ledger.job(job_id).counts == {(ItemState.FAILED, Code.FORBIDDEN): 1}
+    assert ledger.job(ledger.list([ref("ann/1.jpg")])).counts == {(ItemState.PENDING, Code.NONE): 1}
+
+
+@pytest.mark.parametrize(("closed", "left"), [(True, 0), (False, 3)])
+def test_progress_clears_a_shard_of_its_failures(ledger, closed, left):
+    (lease,) = ledger.claim_all(ledger.list([ref("ann/1.jpg"), ref("ann/2.jpg")]))
+    ledger.execute("UPDATE core.shard SET failures = 3, error = 'a bug'")
+    first, _ = ledger.tasks(lease)
+    ledger.merge([ledger.tagged(first, "dog") if closed else waiting(first)])
+    assert tuple(ledger.one("SELECT failures, error FROM core.shard")) == (left, None if closed else "a bug")

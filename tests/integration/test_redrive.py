@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import redis
-from ledger_helpers import failed, ref, waiting
+from ledger_helpers import LEASE_SECONDS, failed, ref, waiting
 
 from pipeline.errors import ServiceDown
 from pipeline.ledger import redrive, work
@@ -37,6 +37,13 @@ def redriver(ledger, ledger_settings, broker):
     app.close()
 
 
+@pytest.fixture
+def listening(ledger):
+    """One living worker per queue."""
+    for worker, queue in (("tagger", QUEUE), ("lister", INGEST_QUEUE)):
+        ledger.database.run(lambda c, w=worker, q=queue: work.note_worker(c, w, q, progressed=False))
+
+
 def messages(broker, queue=QUEUE):
     return [json.loads(raw) for raw in broker.lrange(queue, 0, -1)]
 
@@ -56,12 +63,13 @@ def shards_of(ledger, n):
 
 def test_a_tick_publishes_a_window_and_no_more(ledger, redriver, broker):
     shards = shards_of(ledger, 7)
-    for _ in range(3):
-        redriver.tick()
-    assert ids_in(broker) == shards[:WINDOW_PER_WORKER]  # no worker is known: the window is that of one
-    for worker in ("w1", "w2"):
-        ledger.database.run(lambda c, worker=worker: work.note_worker(c, worker, QUEUE, progressed=False))
     redriver.tick()
+    assert ids_in(broker) == []  # nobody would hear it
+    for n in (1, 2):
+        ledger.database.run(lambda c, n=n: work.note_worker(c, f"w{n}", QUEUE, progressed=False))
+        for _ in range(3):
+            redriver.tick()
+        assert ids_in(broker) == shards[: n * WINDOW_PER_WORKER]
     assert ids_in(broker) == shards[: 2 * WINDOW_PER_WORKER]
     ledger.execute("UPDATE core.worker SET last_seen = now() - interval '2 min'")  # both silent
     ledger.claim(shards[0])
@@ -69,7 +77,7 @@ def test_a_tick_publishes_a_window_and_no_more(ledger, redriver, broker):
     assert len(messages(broker)) == 2 * WINDOW_PER_WORKER
 
 
-def test_a_message_is_one_integer_in_json_by_queue_name(ledger, redriver, broker):
+def test_a_message_is_one_integer_in_json_by_queue_name(ledger, redriver, broker, listening):
     (shard,) = shards_of(ledger, 1)
     job_id = ledger.submit()
     redriver.tick()
@@ -81,7 +89,7 @@ def test_a_message_is_one_integer_in_json_by_queue_name(ledger, redriver, broker
         assert delivery["exchange"] == ""  # the default exchange needs no binding that a wipe could lose
 
 
-def test_a_wiped_broker_gets_its_messages_again(ledger, redriver, broker):
+def test_a_wiped_broker_gets_its_messages_again(ledger, redriver, broker, listening):
     shards = shards_of(ledger, 2)
     redriver.tick()
     broker.flushall()
@@ -91,7 +99,7 @@ def test_a_wiped_broker_gets_its_messages_again(ledger, redriver, broker):
     assert ids_in(broker) == shards
 
 
-def test_a_message_that_nobody_answers_is_sent_again_when_it_is_stale(ledger, redriver, broker):
+def test_a_message_that_nobody_answers_is_sent_again_when_it_is_stale(ledger, redriver, broker, listening):
     (shard,) = shards_of(ledger, 1)
     redriver.tick()
     redriver.tick()
@@ -103,7 +111,7 @@ def test_a_message_that_nobody_answers_is_sent_again_when_it_is_stale(ledger, re
     assert ledger.claim(shard) is None  # the second message finds nothing
 
 
-def test_a_broker_that_is_away_leaves_the_ledger_pending(ledger, redriver, ledger_settings):
+def test_a_broker_that_is_away_leaves_the_ledger_pending(ledger, redriver, ledger_settings, listening):
     shards_of(ledger, 3)
     away = ledger_settings.model_copy(update={"broker_url": type(ledger_settings.broker_url)("redis://127.0.0.1:9/0")})
     lonely = Redriver.over(away, ledger.database, create_app(away))
@@ -112,7 +120,7 @@ def test_a_broker_that_is_away_leaves_the_ledger_pending(ledger, redriver, ledge
     assert ledger.all(f"SELECT * FROM core.shard WHERE state <> {WorkState.PENDING}") == []
 
 
-def test_what_cannot_be_sent_is_taken_back(ledger, ledger_settings, redriver, broker):
+def test_what_cannot_be_sent_is_taken_back(ledger, ledger_settings, redriver, broker, listening):
     """The broker goes away between the look at its epoch and the sending."""
     shards_of(ledger, 3)
     ledger.submit()
@@ -132,7 +140,7 @@ def test_ringing_says_when_the_broker_is_away(ledger_settings):
         ring(create_app(away), "annotate", QUEUE, 1)
 
 
-def test_the_loop_outlives_a_database_that_refuses(ledger, redriver, broker, caplog):
+def test_the_loop_outlives_a_database_that_refuses(ledger, redriver, broker, listening, caplog):
     """Trouble is logged once, and the loop goes on until it is told to stop."""
     (shard,) = shards_of(ledger, 1)
     stop = threading.Event()
@@ -178,7 +186,7 @@ def test_two_redrivers_publish_each_shard_once(ledger):
     assert {(bell.kind, bell.queue) for bell in bells} == {("annotate", QUEUE)}
 
 
-def test_publishing_keeps_order_and_leaves_what_must_wait(ledger):
+def test_publishing_keeps_order_and_leaves_what_must_wait(ledger, listening):
     jobs_by_name = {}
     for name, options in {
         "usual": {},
@@ -198,7 +206,7 @@ def test_publishing_keeps_order_and_leaves_what_must_wait(ledger):
     assert {jobs_by_name[bell.work_id] for bell in bells} == {"high", "usual"}
 
 
-def test_taking_back_does_not_touch_what_was_claimed_meanwhile(ledger):
+def test_taking_back_does_not_touch_what_was_claimed_meanwhile(ledger, listening):
     (shard,) = shards_of(ledger, 1)
     bells = ledger.database.run(redrive.publishable)
     lease = ledger.claim(shard)
@@ -260,7 +268,9 @@ def test_deaths_are_counted_by_one_redriver_only(ledger):
     ledger.expire()
     seen = []
     threads = [
-        threading.Thread(target=lambda: seen.append(ledger.database.run(lambda c: redrive.expire_shards(c, 512))))
+        threading.Thread(
+            target=lambda: seen.append(ledger.database.run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS)))
+        )
         for _ in range(4)
     ]
     for thread in threads:
@@ -278,7 +288,7 @@ def test_a_job_does_not_end_over_an_open_shard(ledger):
     (zombie,) = ledger.claim_all(job_id)
     photos = ledger.tasks(zombie)
     ledger.expire(died=False)
-    ledger.database.run(lambda c: redrive.expire_shards(c, 512))
+    ledger.database.run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
     ledger.merge([ledger.tagged(task, "dog") for task in photos], [zombie])
     assert ledger.database.run(redrive.finish_jobs) == []
     (lease,) = ledger.claim_all(job_id)

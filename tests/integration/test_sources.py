@@ -5,16 +5,25 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
-from pipeline.errors import ConfigurationError, PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
+from pipeline.errors import (
+    AccessDenied,
+    ConfigurationError,
+    PhotoChanged,
+    PhotoGone,
+    PhotoUnreadable,
+    ServiceDown,
+    SourceError,
+)
 from pipeline.records import Code, PhotoTask
 from pipeline.sources.folder import LOCAL, Folder, local_version, read_local
-from pipeline.sources.manifest import Manifest
+from pipeline.sources.manifest import MOST_LINE_BYTES, Manifest
 from pipeline.sources.objects import Objects
 from pipeline.sources.opening import kind_of, open_source
-from pipeline.sources.s3 import S3Access, S3Prefix, create_bucket, parse_uri
+from pipeline.sources.s3 import S3Access, S3Prefix, check_bucket, create_bucket, parse_uri
 from pipeline.sources.user_rule import UserRule
 from workers.fetch import Fetcher
 
@@ -418,11 +427,103 @@ def test_a_manifest_that_holds_nothing_or_is_not_there_is_named(tmp_path, access
         Manifest(str(path), RULE, access).check()
 
 
+def test_a_manifest_is_read_once_from_beginning_to_end(access, odd, write, monkeypatch):
+    """Not once per page: what lies before the cursor is passed over without a look."""
+    path = write(*({"source-ref": "s3://odd/plain.jpg", "user": f"u{n}"} for n in range(30)))
+    source = Manifest(path, RULE, access)
+    half = source.page(None, 15)
+    text = Path(path).read_bytes()
+    end = int(half.cursor.split(":")[1])
+    Path(path).write_bytes(b"#" * (end - 1) + text[end - 1 :])
+    assert [ref.user for ref in source.page(half.cursor, 50).refs] == [f"u{n}" for n in range(15, 30)]
+
+
+@pytest.mark.parametrize("change", [lambda text: text[: len(text) // 2], lambda text: b"x" + text])
+def test_a_manifest_that_changes_under_the_listing_stops_it(access, odd, write, change):
+    path = write(*({"source-ref": "s3://odd/plain.jpg", "user": f"u{n}"} for n in range(10)))
+    source = Manifest(path, RULE, access)
+    cursor = source.page(None, 8).cursor
+    Path(path).write_bytes(change(Path(path).read_bytes()))
+    with pytest.raises(SourceError, match="changed"):
+        source.page(cursor, 8)
+
+
+@pytest.mark.parametrize("extra", [0, 1, 5 * 1024 * 1024])
+@pytest.mark.parametrize("limit", [1, 100])
+def test_a_line_that_is_too_long_is_refused_by_its_number_and_stops_nothing(access, odd, write, limit, extra):
+    good = {"source-ref": "s3://odd/plain.jpg", "user": "u"}
+    path = write(good, b'"' + b"x" * (MOST_LINE_BYTES - 1 + extra), good)
+    refs, (refused,), _ = listed(Manifest(path, RULE, access), limit)
+    assert len(refs) == 2
+    assert (refused.name, refused.code) == ("line 2", Code.BAD_LINE)
+    assert "1,048,576" in refused.reason
+
+
+def test_the_last_line_of_a_manifest_needs_no_end(access, odd, tmp_path):
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"source-ref": "s3://odd/plain.jpg", "user": "u"}')
+    refs, _, pages = listed(Manifest(str(path), RULE, access), 1)
+    assert (len(refs), len(pages)) == (1, 2)
+
+
 def test_a_store_that_is_away_stops_the_manifest(write, access):
     path = write({"source-ref": "s3://odd/plain.jpg", "user": "u"})
     away = dataclasses.replace(access, endpoint_url="http://127.0.0.1:9")
     with pytest.raises(ServiceDown):
         Manifest(path, RULE, away).page(None, 10)
+
+
+# ---- places that were emptied
+
+
+@pytest.mark.parametrize("kind", ["s3", "folder", "manifest"])
+def test_an_emptied_place_may_be_listed_on_purpose(access, tmp_path, kind):
+    create_bucket(access, "emptied")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "m.jsonl").touch()
+    place = {"s3": "s3://emptied/in", "folder": str(tmp_path / "photos"), "manifest": str(tmp_path / "m.jsonl")}[kind]
+    source = open_source(kind, place, RULE, access)
+    with pytest.raises(SourceError):
+        source.check()
+    source.check(may_be_empty=True)
+    page = source.page(None, 100)
+    assert (page.refs, page.last) == ((), True)
+    if kind != "manifest":  # the whole place is accounted for, so that what was in it can be subtracted
+        span = source.covered(None, page)
+        assert span.after == source.prefix
+        assert span.upto > source.prefix + "ann/1.jpg"
+
+
+def test_a_place_that_is_not_there_is_refused_even_then(access, tmp_path):
+    for source in (Folder(str(tmp_path / "no"), RULE), S3Prefix("s3://no-such-bucket/", RULE, access)):
+        with pytest.raises(SourceError, match="There is no"):
+            source.check(may_be_empty=True)
+
+
+# ---- buckets
+
+
+def test_buckets_are_made_once_and_checked_by_name_only(access, monkeypatch):
+    """Well-cut credentials may not list all buckets; so nobody asks for it."""
+
+    def forbidden(*_, **__):
+        raise AssertionError("asked for all buckets")
+
+    client = access.client()
+    monkeypatch.setattr(type(client), "list_buckets", forbidden)
+    monkeypatch.setattr(S3Access, "client", lambda *_: client)
+    with pytest.raises(SourceError, match="no bucket made-once"):
+        check_bucket(access, "made-once")
+    for _ in range(2):
+        create_bucket(access, "made-once")
+        check_bucket(access, "made-once")
+
+
+def test_wrong_credentials_do_not_pass_for_a_missing_bucket(access):
+    wrong = dataclasses.replace(access, secret_access_key="wrong")
+    for ask in (check_bucket, create_bucket):
+        with pytest.raises(AccessDenied):
+            ask(wrong, "made-once")
 
 
 # ---- what was typed

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from ledger_helpers import LABELS, failed, ref, waiting
+from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
 
 from pipeline.ledger import jobs, redrive, work
 from pipeline.records import Code, ItemState, Version
@@ -82,7 +82,7 @@ class Life(RuleBasedStateMachine):
         for lease in leases:
             self.ledger.database.run(lambda c, lease=lease: work.mark_started(c, lease))
         self.ledger.expire()
-        self.ledger.database.run(lambda c: redrive.expire_shards(c, 4))
+        self.ledger.database.run(lambda c: redrive.expire_shards(c, 4, LEASE_SECONDS))
         self.delivered.append((results, leases))  # only its pulse was gone: the zombie delivers later
 
     @rule()
@@ -135,7 +135,7 @@ class Life(RuleBasedStateMachine):
                 break
             self.come_back()
             self.ledger.expire(died=False)
-            self.ledger.database.run(lambda c: redrive.expire_shards(c, 4))
+            self.ledger.database.run(lambda c: redrive.expire_shards(c, 4, LEASE_SECONDS))
             leases = self.claims(range(50))
             self.ledger.merge(
                 [self.ledger.tagged(task, "dog") for lease in leases for task in self.ledger.tasks(lease)], leases
@@ -237,7 +237,7 @@ class Fire:
     def redriver(self, _chance):
         self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1 AND photo_id % 2 = 0")
         run = self.ledger.database.run
-        run(lambda c: redrive.expire_shards(c, 512))
+        run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
         run(redrive.expire_ranges)
         run(lambda c: redrive.gather_retries(c, 5))
         run(redrive.finish_jobs)
@@ -258,7 +258,7 @@ class Fire:
         for _ in range(60):
             self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1")
             self.ledger.expire(died=False)
-            run(lambda c: redrive.expire_shards(c, 512))
+            run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
             run(lambda c: redrive.gather_retries(c, 512))
             for row in self.ledger.all("SELECT shard_id FROM core.shard WHERE state IN (0, 1)"):
                 lease = self.ledger.claim(row.shard_id)

@@ -3,8 +3,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api import errors
-from api.app import trusted_hosts
 from api.envelope import CONTENT_SECURITY_POLICY, Envelope
+from api.hosts import EVERY_NAME, TrustedHosts, name_of, trusted_hosts
 from api.parameters import encoded, only
 from pipeline.errors import (
     ConfigurationError,
@@ -94,9 +94,57 @@ def test_methods_that_change_things_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("host", "trusted"),
-    [("127.0.0.1", False), ("pictures.example", False), ("0.0.0.0", True), ("::", True)],
+    [("127.0.0.1", False), ("::1", False), ("pictures.example", False), ("0.0.0.0", True), ("::", True)],
 )
 def test_only_who_listens_everywhere_trusts_every_name(host: str, trusted: bool) -> None:
     hosts = trusted_hosts(host)
-    assert (hosts == ["*"]) == trusted
-    assert trusted or {"127.0.0.1", "localhost", host} <= set(hosts)
+    assert (hosts == {EVERY_NAME}) == trusted
+    assert trusted or {"127.0.0.1", "localhost", host} <= hosts
+
+
+@pytest.mark.parametrize(
+    ("header", "name"),
+    [
+        ("localhost", "localhost"),
+        ("LocalHost:8000", "localhost"),
+        ("localhost.", "localhost"),
+        ("127.0.0.1:8000", "127.0.0.1"),
+        ("[::1]", "::1"),
+        ("[::1]:8000", "::1"),
+        ("[0:0:0:0:0:0:0:1]:8000", "::1"),
+        ("::1", None),
+        ("[::1", None),
+        ("[evil.example]", None),
+        ("localhost:80:80", None),
+        ("localhost@evil.example", None),
+        ("localhost/x", None),
+        ("localhost localhost", None),
+        ("", None),
+    ],
+)
+def test_names_in_host_headers(header: str, name: str | None) -> None:
+    assert name_of(header) == name
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "called", "status"),
+    [
+        ("::1", "http://[::1]:8000", 200),
+        ("127.0.0.1", "http://127.0.0.1:8000", 200),
+        ("127.0.0.1", "http://localhost", 200),
+        ("127.0.0.1", "http://evil.example", 400),
+        ("127.0.0.1", "http://[::2]", 400),
+        ("pictures.example", "http://Pictures.Example:8000", 200),
+        ("fd00::0:1", "http://[fd00::1]:8000", 200),
+        ("0.0.0.0", "http://evil.example", 200),
+    ],
+)
+def test_only_known_names_are_answered(listens_on: str, called: str, status: int) -> None:
+    app = FastAPI()
+    app.get("/")(lambda: "hello")
+    app.add_middleware(TrustedHosts, allowed=trusted_hosts(listens_on))
+    app.add_middleware(Envelope)
+    answer = TestClient(app, base_url=called).get("/")
+    assert answer.status_code == status
+    if status == 400:
+        assert (answer.json()["code"], answer.headers["x-request-id"]) == ("unknown_host", answer.json()["request_id"])

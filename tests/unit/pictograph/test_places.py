@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from pictograph.places import embedded, servers
+from pictograph.places import embedded, host_and_port, own, servers
 from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -51,3 +52,41 @@ def test_an_address_of_another_kind_is_refused_by_the_variables_name(name, addre
     ):
         pass
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("broker_url", "redis://:secret@h:notaport"),
+        ("broker_url", "redis://:secret@h:99999/0"),
+        ("broker_url", "redis://:sec/ret@h:6379/0"),
+        ("broker_url", "redis://[::1/0"),
+        ("s3_endpoint_url", "http://h:notaport"),
+    ],
+)
+def test_an_address_without_a_port_that_can_be_one_is_refused(name, address):
+    with (
+        pytest.raises(ConfigurationError, match=f"PICTOGRAPH_{name.upper()} cannot be used") as refused,
+        servers(Settings(**{**NAMED, name: address})),
+    ):
+        pass
+    assert "sec" not in str(refused.value)
+
+
+def test_an_address_is_ours_where_the_environment_names_none(monkeypatch):
+    assert own(Service.S3)
+    monkeypatch.setenv("PICTOGRAPH_S3_ENDPOINT_URL", "http://127.0.0.1:9")
+    assert not own(Service.S3)
+    assert own(Service.POSTGRES)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("redis://me:secret@127.0.0.1:20001/0", "127.0.0.1:20001"),
+        ("rediss://broker", "broker"),
+        ("redis://:p%40ss@[::1]:6379", "[::1]:6379"),
+    ],
+)
+def test_a_servers_place_is_told_without_its_password(address, shown):
+    assert host_and_port(SecretStr(address)) == shown

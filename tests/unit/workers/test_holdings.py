@@ -55,9 +55,16 @@ def test_waiting_ends_when_something_is_dropped(held):
         waiting.join(0.01)
 
 
-def test_idleness_is_measured_from_the_last_photo(held):
+def test_what_has_begun_is_known(held):
+    assert held.begun() == []
+    assert held.begin(2) == lease(2)
+    assert held.begun() == [lease(2)]
+
+
+@pytest.mark.parametrize("pulse", [lambda held: held.landed([1]), lambda held: held.moved()])
+def test_idleness_is_measured_from_the_last_pulse(held, pulse):
     time.sleep(0.02)
     before = held.idle_seconds()
     assert before >= 0.02
-    held.landed([1])
+    pulse(held)
     assert held.idle_seconds() < before
