@@ -1,18 +1,16 @@
 """The application, put together from its ports. Nothing is connected to on import."""
 
 from fastapi import FastAPI
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
 from api import errors
 from api.envelope import Envelope
+from api.hosts import TrustedHosts, trusted_hosts
 from api.pages.render import STATIC
 from api.routes import health, jobs, pages, photos, profiles
 from api.services import Decoder, Objects, Services, Thumbnails
 from pipeline.settings import Settings
 from pipeline.store.session import Database
-
-EVERY_ADDRESS = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared with, not bound to
 
 
 def create_app(settings: Settings, database: Database, objects: Objects, decoder: Decoder) -> FastAPI:
@@ -30,14 +28,6 @@ def create_app(settings: Settings, database: Database, objects: Objects, decoder
         app.include_router(module.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     errors.install(app)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=trusted_hosts(settings.api_host), www_redirect=False)
+    app.add_middleware(TrustedHosts, allowed=trusted_hosts(settings.api_host))
     app.add_middleware(Envelope)
     return app
-
-
-def trusted_hosts(host: str) -> list[str]:
-    """Names by which a browser may call: this machine's, and the one configured; against DNS rebinding.
-
-    Whoever listens on every address is reached by names that only the operator knows, so all are allowed.
-    """
-    return ["*"] if host in EVERY_ADDRESS else ["127.0.0.1", "localhost", host]

@@ -1,7 +1,10 @@
 """Serving: the API with its real database, object store and decode children, until a signal ends it."""
 
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -14,6 +17,7 @@ from pipeline.store.session import Database
 from workers.decode.pool import DecodePool
 
 CONNECTIONS = 16  # to the database; threads beyond these wait
+STATEMENT_SECONDS = 5.0  # nobody waits longer for a page; a slow query must not hold a connection
 DECODE_PROCESSES = 2
 DRAIN_SECONDS = 10
 
@@ -24,11 +28,11 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     Blocks until SIGINT or SIGTERM, and then lets open requests finish. ConfigurationError where the address is taken.
     """
     if settings.database_url is None:
-        raise ConfigurationError("No database is set; set PICTOGRAPH_DATABASE_URL, or use `pictograph serve`.")
+        raise ConfigurationError("No database is set; set PICTOGRAPH_DATABASE_URL, or use `pictograph up`.")
     url = settings.database_url.get_secret_value()
     with (
         _listening(settings.api_host, settings.api_port) as listener,
-        Database(url, "pictograph api", CONNECTIONS) as database,
+        Database(url, "pictograph api", CONNECTIONS, statement_seconds=STATEMENT_SECONDS) as database,
         DecodePool(DECODE_PROCESSES, max_photo_bytes=settings.max_photo_bytes) as decoder,
     ):
         app = create_app(settings, database, Objects(S3Access.of(settings)), decoder)
@@ -64,7 +68,7 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says when it answers."""
+    """Says when it answers; returns on a signal, so that the caller can close what it opened."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -75,3 +79,16 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT or SIGTERM. (Uvicorn's own way raises the signal again afterwards, and so dies of it.)"""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

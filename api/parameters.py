@@ -1,6 +1,6 @@
 """What routes take: names that may hold anything, and query parameters that are refused by name where unknown."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +36,7 @@ def encoded(name: str) -> str:
 def only(*names: str) -> Any:  # noqa: ANN401 - FastAPI's own type for dependencies
     """A dependency that refuses query parameters other than these, and any that comes twice."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:  # async: a sync one would wait for a thread, even before /livez
         given = request.query_params
         for name in given:
             if name not in names:
@@ -45,7 +45,7 @@ def only(*names: str) -> Any:  # noqa: ANN401 - FastAPI's own type for dependenc
             if len(given.getlist(name)) > 1:
                 raise _refused(name, "repeated_parameter", f"The query parameter {name!r} is given more than once.")
 
-    checker: Callable[[Request], None] = check
+    checker: Callable[[Request], Awaitable[None]] = check
     return Depends(checker)
 
 

@@ -1,13 +1,16 @@
 """What the routes stand on: profiles and thumbnails, made from ports that the composition root fills."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Protocol
 
 from fastapi import Depends, Request
 from sqlalchemy import Connection
 
-from api.errors import not_found
+from api.errors import Problem, not_found
 from pipeline.errors import ConfigurationError, PhotoUnreadable
 from pipeline.profile import Profile, profile
 from pipeline.records import Code
@@ -16,9 +19,11 @@ from pipeline.store import queries
 from pipeline.store.queries import ActiveModel, PhotoPlace
 from pipeline.store.session import Database
 from taxonomy import graph
+from taxonomy.graph import Taxonomy
 
 THUMBNAILS_AT_ONCE = 4  # bounds the memory that whole photos take here
-EVICT_EVERY = 64  # thumbnails; the cache may pass its cap by so many small JPEGs per process
+TURN_SECONDS = 5.0  # to wait for one's turn: those who wait hold threads that others need
+EVICT_EVERY = 64  # thumbnails, from the first on; the cache may pass its cap by so many small JPEGs per process
 
 
 class Objects(Protocol):
@@ -64,7 +69,7 @@ class Thumbnails:
         """The photo as a JPEG of side x side pixels.
 
         Raises:
-            Problem: there is no such photo.
+            Problem: there is no such photo, or too many are being made.
             PhotoGone, PhotoChanged, PhotoUnreadable, ServiceDown: it cannot be had.
         """
         with self._database.transaction() as connection:
@@ -77,16 +82,26 @@ class Thumbnails:
     def _make(self, photo_id: int, side: int, place: PhotoPlace) -> bytes:
         if place.size > self._max_photo_bytes:
             raise PhotoUnreadable(f"Photo {photo_id} has {place.size:,} bytes, too many to be shown.", Code.TOO_LARGE)
-        with self._turn:
+        with self._my_turn():
             data = self._objects.read(place.bucket, place.key, place.etag, place.size)
             jpeg = self._decoder.thumbnail(data, side)
         self._database.run(lambda c: queries.cache_thumbnail(c, photo_id, side, place.content_rev, jpeg))
         with self._lock:
             self._made += 1
-            crowded = self._made % EVICT_EVERY == 0
+            crowded = self._made % EVICT_EVERY == 1
         if crowded:
             self._database.run(lambda c: queries.evict_thumbnails(c, self._cap_bytes))
         return jpeg
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=TURN_SECONDS):
+            detail = "Too many thumbnails are being made; ask again in a moment."
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry=5)
+        try:
+            yield
+        finally:
+            self._turn.release()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,13 +126,19 @@ def user_profile(connection: Connection, user: str, k: int) -> UserProfile:
     found = queries.user_profile_totals(connection, model.model_id, user)
     if found is None:
         raise not_found(f"There is no user {user!r}.")
+    taxonomy = taxonomy_of(model)
+    made = profile(found.totals, taxonomy, k)
+    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model)
+
+
+def taxonomy_of(model: ActiveModel) -> Taxonomy:
+    """The model's taxonomy; ConfigurationError where this server comes with another version of it."""
     taxonomy = graph.load(model.taxonomy)
     if taxonomy.sha256 != model.taxonomy_sha256:
         raise ConfigurationError(
             f"Taxonomy {model.taxonomy} here is not the one of model {model.name}; update this server."
         )
-    made = profile(found.totals, taxonomy, k)
-    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model)
+    return taxonomy
 
 
 def _services(request: Request) -> Services:

@@ -15,9 +15,10 @@ def migrate(connection: Connection) -> None:
     """Run the chosen revisions on `connection`, in one transaction, alone."""
     context.configure(connection=connection, target_metadata=metadata, include_schemas=True)
     with context.begin_transaction():
-        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         connection.execute(text("SET LOCAL statement_timeout = '15min'"))
+        connection.execute(text("SET LOCAL lock_timeout = 0"))  # another migrator may take its time
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": MIGRATOR})
+        connection.execute(text("SET LOCAL lock_timeout = '5s'"))
         context.run_migrations()
 
 

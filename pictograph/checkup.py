@@ -2,21 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from pipeline.errors import ConfigurationError, PictographError, ServiceDown
+from pictograph.places import own
+from pictograph.stack import Service
+from pipeline.errors import AccessDenied, ConfigurationError, PictographError, ServiceDown, SourceError
 from pipeline.settings import Settings
-from pipeline.sources.s3 import S3Access, translated
+from pipeline.sources.s3 import S3Access, check_bucket
 from pipeline.store.migrate import current, newest
 from pipeline.store.totals import differences
+from taxonomy.errors import TaxonomyError
 from workers.ledger import open_database
 from workers.models import registry
 
+#: What is looked at, and how; the function says what is so, or raises what is wrong.
+Check = tuple[str, Callable[[Settings], str]]
+
 OLDEST_POSTGRES = 18_00_00  # RETURNING old and new
+RECOUNTED_PHOTOS = 200_000  # as many are recounted in a few seconds, and without being asked
 PACKAGES = ("pictograph", "torch", "torchvision", "celery", "sqlalchemy", "pillow")
 
 
@@ -33,23 +41,16 @@ class Finding:
         return asdict(self)
 
 
-def examine(settings: Settings) -> list[Finding]:
-    """Look at everything; one failure does not keep the others from being looked at."""
-    checks: tuple[tuple[str, Callable[[Settings], str]], ...] = (
-        ("versions", _versions),
-        ("postgres", _postgres),
-        ("totals", _totals),
-        ("broker", _broker),
-        ("s3", _s3),
-        ("model", _model),
-    )
-    return [_finding(what, check, settings) for what, check in checks]
+def examine(settings: Settings, checks: tuple[Check, ...]) -> list[Finding]:
+    """Make the checks; one failure does not keep the others from being made."""
+    return [_finding(check, settings) for check in checks]
 
 
-def _finding(what: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+def _finding(check: Check, settings: Settings) -> Finding:
+    what, look = check
     try:
-        return Finding(what=what, ok=True, detail=check(settings))
-    except PictographError as exc:
+        return Finding(what=what, ok=True, detail=look(settings))
+    except (PictographError, TaxonomyError) as exc:
         return Finding(what=what, ok=False, detail=str(exc))
 
 
@@ -79,9 +80,18 @@ def _postgres(settings: Settings) -> str:
         return f"{database.place}, version {number // 10000}.{number % 100}, revision {revision}"
 
 
-def _totals(settings: Settings) -> str:
+def _totals(settings: Settings, *, deep: bool = False) -> str:
     with open_database(settings, "pictograph doctor") as database, database.transaction() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        # The statistics' estimate; -1 where nothing was ever counted, none where there is no such table.
+        photos: int = (
+            connection.execute(
+                text("SELECT max(reltuples)::bigint FROM pg_class WHERE oid = to_regclass('core.photo_result')")
+            ).scalar_one()
+            or 0
+        )
+        if photos >= RECOUNTED_PHOTOS and not deep:
+            return f"not recounted (about {photos:,} photos); `pictograph doctor --deep` does it"
         wrong = differences(connection)
     if wrong:
         raise ConfigurationError(f"{wrong} rows of the totals differ from a recount of the results; report this.")
@@ -94,6 +104,8 @@ def _broker(settings: Settings) -> str:
     try:
         with redis.Redis.from_url(settings.broker_url.get_secret_value(), socket_timeout=5) as client:
             info = client.info("server")
+    except ValueError as exc:
+        raise ConfigurationError(f"PICTOGRAPH_BROKER_URL cannot be used: {exc}") from exc
     except (RedisError, OSError) as exc:
         raise ServiceDown(f"The broker does not answer ({exc}); check PICTOGRAPH_BROKER_URL, or start it.") from exc
     name = "Valkey" if "valkey_version" in info else "Redis"
@@ -101,10 +113,16 @@ def _broker(settings: Settings) -> str:
 
 
 def _s3(settings: Settings) -> str:
-    access = S3Access.of(settings)
-    with translated(access.place):
-        buckets = access.client().list_buckets().get("Buckets", [])
-    return f"{access.place}, {len(buckets)} buckets"
+    access, bucket = S3Access.of(settings), settings.s3_bucket
+    try:
+        check_bucket(access, bucket)
+    except AccessDenied:
+        raise
+    except SourceError as exc:
+        if own(Service.S3):  # the demonstration makes it
+            return f"{access.place}, no bucket yet"
+        raise ConfigurationError(f"{exc} Create it, or name another with PICTOGRAPH_S3_BUCKET.") from exc
+    return f"{access.place}, bucket {bucket}"
 
 
 def _model(settings: Settings) -> str:
@@ -116,3 +134,18 @@ def _model(settings: Settings) -> str:
     model = TorchModel.load(spec)
     model.verify()
     return f"{spec.name} on {model.device}, canaries as measured"
+
+
+def every_check(*, deep: bool = False) -> tuple[Check, ...]:
+    """All checks; with `deep` also what takes as long as there are photos."""
+    return (
+        ("versions", _versions),
+        ("postgres", _postgres),
+        ("totals", partial(_totals, deep=deep)),
+        ("broker", _broker),
+        ("s3", _s3),
+        ("model", _model),
+    )
+
+
+WITHOUT_SERVERS: tuple[Check, ...] = (("versions", _versions), ("model", _model))

@@ -1,20 +1,20 @@
 """Watching a job from outside: a progress bar on the way, a report at the end."""
 
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Task as Bar
 from rich.text import Text
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from pictograph.supervisor import Supervisor
 from pipeline.errors import ServiceDown
-from pipeline.ledger import jobs
+from pipeline.ledger import jobs, work
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.redrive import INGEST_QUEUE, WORKER_SILENT_SECONDS, annotate_queue
+from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
 from pipeline.records import Code, ItemState
 from pipeline.store.session import Database
 
@@ -41,6 +41,7 @@ class Report:
     counts: dict[str, int]
     reasons: dict[str, int]
     subtracted: int
+    seconds: float  # from the first work to the end, or until now
     photos_per_s: float
     error: str | None
     notes: tuple[str, ...]
@@ -58,18 +59,24 @@ def report(job: Job) -> Report:
         counts=counts,
         reasons=reasons,
         subtracted=job.subtracted,
+        seconds=round(seconds(job), 1),
         photos_per_s=round(rate(job), 1),
         error=job.error,
         notes=job.notes,
     )
 
 
-def rate(job: Job) -> float:
-    """Photos seen by the model per second, from the job's first page to its end."""
-    if job.started_at is None or job.finished_at is None:
+def seconds(job: Job) -> float:
+    """How long the job took, from its first work to its end; how long it has been running, if it is."""
+    if job.started_at is None:
         return 0.0
-    seconds = (job.finished_at - job.started_at).total_seconds()
-    return job.count(ItemState.SUCCEEDED, ItemState.FAILED) / max(seconds, 0.001)
+    return ((job.finished_at or datetime.now(UTC)) - job.started_at).total_seconds()
+
+
+def rate(job: Job) -> float:
+    """Photos fetched and looked at per second of the job; 0 if there were none."""
+    photos = job.count(ItemState.SUCCEEDED, ItemState.FAILED)
+    return photos / max(seconds(job), 0.001) if photos else 0.0
 
 
 class Rate(ProgressColumn):
@@ -85,38 +92,48 @@ class Rate(ProgressColumn):
 
 
 def follow(
-    database: Database, job_id: int, console: Console, *, show: bool, ensure_workers: Callable[[], object]
+    database: Database, job_id: int, console: Console, *, show: bool, supervisor: Supervisor | None = None
 ) -> Job:
-    """Wait until the job has ended; `ensure_workers` is called now and then.
+    """Wait until the job has ended, with a progress bar on a terminal. The supervisor's workers do it, if one is given.
 
     The database may be away for a while; the job is not lost by that, and neither is the watch.
+
+    Raises:
+        ConfigurationError: there is no such job, or the supervisor's workers cannot run as they are configured.
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("job {task.fields[job]}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         Rate(),
         TextColumn("{task.fields[failures]}", style="yellow"),
     )
-    with Progress(*columns, console=console, disable=not show, transient=True) as progress:
-        bar = progress.add_task("", total=None, job=job_id, failures="")
-        watch = _Watch(database, console)
+    drawn = show and console.is_terminal
+    with Progress(*columns, console=console, disable=not drawn, transient=True) as progress:
+        bar = progress.add_task(f"job {job_id}", total=None, failures="")
+        watch = _Watch(database, console, supervisor)
         while True:
-            ensure_workers()
+            if supervisor is not None:
+                supervisor.start_if_free()
             job = watch.look(job_id)
             if job is not None:
-                _draw(progress, bar, job)
+                _draw(progress, bar, job, alone=watch.alone)
                 if job.state.ended:
                     return job
-            threading.Event().wait(LOOK_SECONDS)
+            time.sleep(LOOK_SECONDS)
 
 
-def _draw(progress: Progress, bar: TaskID, job: Job) -> None:
+def _draw(progress: Progress, bar: TaskID, job: Job, *, alone: bool) -> None:
     open_total = None if job.listing and not job.total else job.total - _settled_by_listing(job)
     done = job.count(ItemState.SUCCEEDED, ItemState.FAILED, ItemState.CANCELLED)
-    failures = ", ".join(f"{n} {code.name.lower()}" for code, n in job.by_code(ItemState.FAILED).items())
-    progress.update(bar, total=open_total, completed=done, failures=failures)
+    troubles = [f"{n} {code.name.lower().replace('_', ' ')}" for code, n in job.by_code(ItemState.FAILED).items()]
+    if job.count(ItemState.RETRY):
+        troubles.append(f"{job.count(ItemState.RETRY)} to be tried again")
+    doing = "waiting for a worker" if alone else "listing" if job.listing else "tagging"
+    progress.update(
+        bar, description=f"job {job.job_id}: {doing}", total=open_total, completed=done, failures=", ".join(troubles)
+    )
 
 
 def _settled_by_listing(job: Job) -> int:
@@ -126,9 +143,11 @@ def _settled_by_listing(job: Job) -> int:
 class _Watch:
     """Looks at a job, and says once when nobody works on it or the database is away."""
 
-    def __init__(self, database: Database, console: Console) -> None:
+    def __init__(self, database: Database, console: Console, supervisor: Supervisor | None) -> None:
         self._database = database
         self._console = console
+        self._supervisor = supervisor
+        self.alone = False  # no worker was there at the last look
         self._since = time.monotonic()
         self._told = ""
 
@@ -137,7 +156,7 @@ class _Watch:
             with self._database.transaction() as connection:
                 job = jobs.find(connection, job_id)
                 if self._lonely(connection, job):
-                    self._tell(_nobody(job))
+                    self._tell(self._nobody(job))
         except ServiceDown as exc:
             self._tell(f"{exc} Still waiting.")
             return None
@@ -145,20 +164,19 @@ class _Watch:
 
     def _lonely(self, connection: Connection, job: Job) -> bool:
         queue = INGEST_QUEUE if job.listing else annotate_queue(job.model)
-        seen = connection.execute(
-            text("SELECT count(*) FROM core.worker WHERE queue = :q AND last_seen > now() - make_interval(secs => :s)"),
-            {"q": queue, "s": WORKER_SILENT_SECONDS},
-        ).scalar_one()
-        if seen or job.state.ended:
+        self.alone = not (job.state.ended or work.living(connection, queue))
+        if not self.alone:
             self._since = time.monotonic()
         return time.monotonic() - self._since > LONELY_SECONDS
 
     def _tell(self, sentence: str) -> None:
         if sentence != self._told:
-            self._console.print(sentence, markup=False, style="yellow")
+            self._console.print(sentence, style="yellow")
         self._told = sentence
 
-
-def _nobody(job: Job) -> str:
-    worker = "ingest" if job.listing else f"annotate --model {job.model}"
-    return f"Job {job.job_id} waits: no worker is there for it; start one with `pictograph worker {worker}`."
+    def _nobody(self, job: Job) -> str:
+        role = "ingest" if job.listing else "annotate"
+        if self._supervisor is not None:
+            return f"Job {job.job_id} waits: no {role} worker has come up; see {self._supervisor.log_of(role)}."
+        command = role if job.listing else f"{role} --model {job.model}"
+        return f"Job {job.job_id} waits: no worker is there for it; start one with `pictograph worker {command}`."

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from pictograph import stack
 from pictograph.stack import Service
 from pictograph.stack.attach import OnWait
-from pipeline.settings import Settings
+from pipeline.errors import ConfigurationError
+from pipeline.settings import PREFIX, Settings
+from pipeline.sources.s3 import AMAZON
 
 DATABASE = frozenset({Service.POSTGRES})
 EVERYTHING = frozenset(Service)
@@ -24,6 +27,41 @@ def embedded(settings: Settings) -> frozenset[Service]:
     return frozenset(service for service, address in named.items() if address is None)
 
 
+def own(service: Service) -> bool:
+    """Whether the environment leaves this service to the embedded stack, so that all in it is Pictograph's."""
+    return service in embedded(Settings.read())
+
+
+def host_and_port(address: SecretStr | None) -> str:
+    """Where a server with such a URL listens, without user and password; "" for None."""
+    return urlsplit(address.get_secret_value()).netloc.rpartition("@")[2] if address else ""
+
+
+def _check_addresses(settings: Settings) -> None:
+    """ConfigurationError for an address of a kind that we cannot use, before some library stumbles over it."""
+    for name, beginnings in (
+        ("database_url", ("postgresql://", "postgres://")),
+        ("broker_url", ("redis://", "rediss://")),
+        ("s3_endpoint_url", ("http://", "https://")),
+    ):
+        value = getattr(settings, name)
+        address = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if address not in (None, AMAZON) and not address.startswith(beginnings):
+            raise ConfigurationError(f"{PREFIX}{name.upper()} must begin with {' or '.join(beginnings)}.")
+        if name != "database_url" and address is not None:  # libpq has its own: it may name several hosts
+            _check_port(name, address)
+
+
+def _check_port(name: str, address: str) -> None:
+    try:
+        urlsplit(address).port  # noqa: B018 - computed, and checked, when it is asked for
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"{PREFIX}{name.upper()} cannot be used: a host's name is followed by nothing, or by a colon and a port "
+            "from 0 to 65535; write special characters of a password as %XX."
+        ) from exc
+
+
 @contextmanager
 def servers(
     settings: Settings, need: frozenset[Service] = EVERYTHING, on_wait: OnWait | None = None
@@ -31,8 +69,9 @@ def servers(
     """Settings in which every service of `need` has an address; embedded servers run for as long as the block does.
 
     Raises:
-        ConfigurationError, ServiceDown: an embedded server is not installed, or does not start.
+        ConfigurationError, ServiceDown: an address is none, or an embedded server is not installed or does not start.
     """
+    _check_addresses(settings)
     missing = need & embedded(settings)
     if not missing:
         yield settings

@@ -1,7 +1,7 @@
 """Photographs for the demonstration: from packages that are installed with it, or from a folder of the reader's.
 
-foolbox carries twenty ImageNet photographs, with their class in the file name; scikit-image and scikit-learn carry some
-more. They are dealt out to three made-up users by what they show.
+foolbox carries twenty ImageNet photographs; scikit-image and scikit-learn carry some more. They are dealt out to three
+made-up users, each with an eye for something: cleo for animals, marie for what she meets on the road, otto for things.
 """
 
 import re
@@ -12,29 +12,45 @@ from pathlib import Path
 
 from pipeline.errors import ConfigurationError
 from pipeline.sources.s3 import S3Access, translated
-from taxonomy.graph import load
 
 UPLOADS_AT_ONCE = 8
 
-#: Photographs of scikit-image and scikit-learn, by user; drawings, charts and micrographs are left out.
-OTHERS = {
-    "cleo": (("skimage", "data/chelsea.png"), ("skimage", "data/horse.png")),
-    "marie": (
-        ("skimage", "data/coffee.png"),
-        ("skimage", "data/motorcycle_left.png"),
-        ("skimage", "data/motorcycle_right.png"),
-        ("skimage", "data/coins.png"),
-    ),
-    "otto": (
-        ("sklearn", "datasets/images/china.jpg"),
-        ("sklearn", "datasets/images/flower.jpg"),
-        ("skimage", "data/rocket.jpg"),
-        ("skimage", "data/astronaut.png"),
-        ("skimage", "data/camera.png"),
-        ("skimage", "data/hubble_deep_field.jpg"),
-        ("skimage", "data/brick.png"),
-        ("skimage", "data/grass.png"),
-    ),
+#: By user and the name of the photograph: where it lies, from the package on.
+BUNDLED = {
+    "cleo": {
+        "mastiff.jpg": "foolbox/data/imagenet_00_243.jpg",
+        "dalmatian.jpg": "foolbox/data/imagenet_16_251.jpg",
+        "cat.png": "skimage/data/chelsea.png",
+        "herons.jpg": "foolbox/data/imagenet_14_129.jpg",
+        "geese.jpg": "foolbox/data/imagenet_15_99.jpg",
+        "eagle.jpg": "foolbox/data/imagenet_17_22.jpg",
+        "leafhopper.jpg": "foolbox/data/imagenet_18_317.jpg",
+        "beetle.jpg": "foolbox/data/imagenet_19_305.jpg",
+    },
+    "marie": {
+        "desert.jpg": "foolbox/data/imagenet_06_609.jpg",
+        "hillside.jpg": "foolbox/data/imagenet_07_609.jpg",
+        "motorcycle.png": "skimage/data/motorcycle_left.png",
+        "motorcycle_again.png": "skimage/data/motorcycle_right.png",
+        "rocket.jpg": "skimage/data/rocket.jpg",
+        "cottages.jpg": "foolbox/data/imagenet_05_853.jpg",
+        "yurts.jpg": "foolbox/data/imagenet_08_915.jpg",
+        "pagoda.jpg": "sklearn/datasets/images/china.jpg",
+        "cannon.jpg": "foolbox/data/imagenet_13_471.jpg",
+    },
+    "otto": {
+        "deck_chairs.jpg": "foolbox/data/imagenet_01_559.jpg",
+        "glass_windows.jpg": "foolbox/data/imagenet_12_741.jpg",
+        "drum.jpg": "foolbox/data/imagenet_10_541.jpg",
+        "cameraman.png": "skimage/data/camera.png",
+        "beakers.jpg": "foolbox/data/imagenet_02_438.jpg",
+        "shoe.jpg": "foolbox/data/imagenet_11_630.jpg",
+        "bottle_cap.jpg": "foolbox/data/imagenet_09_455.jpg",
+        "coffee.png": "skimage/data/coffee.png",
+        "strawberries.jpg": "foolbox/data/imagenet_04_949.jpg",
+        "chestnuts.jpg": "foolbox/data/imagenet_03_990.jpg",
+        "dahlia.jpg": "sklearn/datasets/images/flower.jpg",
+    },
 }
 
 
@@ -53,19 +69,12 @@ def bundled() -> list[Picture]:
     Raises:
         ConfigurationError: the packages are not installed.
     """
-    taxonomy = load()
-    animal = taxonomy.node("n00015388")
     pictures = []
-    for path in sorted((_folder("foolbox") / "data").glob("imagenet_*.jpg")):
-        match = re.fullmatch(r"imagenet_\d+_(\d+)", path.stem)
-        if match is not None:
-            label = int(taxonomy.label_nodes[int(match[1])])
-            user = "cleo" if taxonomy.is_under(label, animal) else "marie" if int(match[1]) % 2 else "otto"
-            pictures.append(Picture(user=user, name=path.name, path=path))
-    for user, files in OTHERS.items():
-        found = [_folder(package) / file for package, file in files]
-        pictures += [Picture(user=user, name=path.name, path=path) for path in found if path.is_file()]
-    return pictures
+    for user, files in BUNDLED.items():
+        for name, place in files.items():
+            package, _, file = place.partition("/")
+            pictures.append(Picture(user=user, name=name, path=_folder(package) / file))
+    return [picture for picture in pictures if picture.path.is_file()]
 
 
 def of_folder(folder: Path) -> list[Picture]:
@@ -87,10 +96,22 @@ def of_folder(folder: Path) -> list[Picture]:
     return pictures
 
 
-def upload(access: S3Access, bucket: str, prefix: str, pictures: list[Picture]) -> None:
-    """Make the prefix hold exactly these pictures, each under its user."""
+def upload(access: S3Access, bucket: str, prefix: str, pictures: list[Picture], *, replace: bool) -> None:
+    """Make the prefix hold exactly these pictures, each under its user; `replace` permits to delete what else is there.
+
+    Raises:
+        ConfigurationError: something else is there, and may not be deleted; nothing has been changed.
+    """
     client = access.client(UPLOADS_AT_ONCE)
     wanted = {f"{prefix}{picture.user}/{picture.name}": picture for picture in pictures}
+    with translated(access.place, bucket):
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+        foreign = [item["Key"] for page in pages for item in page.get("Contents", []) if item["Key"] not in wanted]
+    if foreign and not replace:
+        raise ConfigurationError(
+            f"s3://{bucket}/{prefix} holds other photos than these ({foreign[0]}, for one), and is left alone; empty "
+            "it, or name another bucket with PICTOGRAPH_S3_BUCKET."
+        )
 
     def put(key: str) -> None:
         with translated(access.place, bucket):
@@ -99,10 +120,8 @@ def upload(access: S3Access, bucket: str, prefix: str, pictures: list[Picture]) 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:
         list(pool.map(put, wanted))
     with translated(access.place, bucket):
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        for item in [item for page in pages for item in page.get("Contents", [])]:
-            if item["Key"] not in wanted:
-                client.delete_object(Bucket=bucket, Key=item["Key"])
+        for key in foreign:
+            client.delete_object(Bucket=bucket, Key=key)
 
 
 def file_name(user: str) -> str:

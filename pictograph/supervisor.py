@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,6 +16,8 @@ from pathlib import Path
 from shutil import which
 from typing import Self
 
+from pictograph.stack.home import Home
+from pictograph.stack.processes import last_line, python, python_environment
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 
 WORKERS = (("worker", "ingest"), ("worker", "annotate"), ("redriver",))
 WATCH_SECONDS = 0.5
-RESTART_PAUSE_SECONDS = 1.0
+RESTART_PAUSE_SECONDS = 1.0  # before the first restart; each further one waits as much longer
+MOST_PAUSES = 30
+STEADY_SECONDS = 180.0  # who has lived so long has come up; its next death is a first one again
+MISCONFIGURED = 2  # the exit status of a command that somebody must set up differently: no use to start it again
 STOP_SECONDS = 60.0  # a worker stops at its next photo and merges what is done; after this it is killed
 
 
@@ -32,7 +36,14 @@ STOP_SECONDS = 60.0  # a worker stops at its next photo and merges what is done;
 class _Process:
     arguments: tuple[str, ...]
     running: subprocess.Popen[bytes]
+    started: float  # on the monotonic clock, as the next
+    due: float | None = None  # when it is to be started again; None while it runs, or has been given up
     restarts: int = 0
+
+    def plan_restart(self, now: float) -> None:
+        """Decide when to start it again: later from time to time, but soon after a long life."""
+        self.restarts = 1 if now - self.started > STEADY_SECONDS else self.restarts + 1
+        self.due = now + RESTART_PAUSE_SECONDS * min(self.restarts, MOST_PAUSES)
 
 
 @dataclass
@@ -41,6 +52,8 @@ class Supervisor:
 
     settings: Settings
     _lock: int | None = field(default=None, init=False)
+    _setpriv: str = field(default="", init=False)
+    _failure: str = field(default="", init=False)  # why the workers cannot run; for the user to mend
     _processes: list[_Process] = field(default_factory=list, init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
@@ -52,22 +65,37 @@ class Supervisor:
         self.close()
 
     def start_if_free(self) -> bool:
-        """Start the workers unless another process supervises this data folder; whether they are ours now."""
+        """Start the workers unless another process supervises this data folder; whether they are ours now.
+
+        Raises:
+            ConfigurationError: they cannot run here, or one has ended because of its configuration.
+        """
+        if self._failure:
+            raise ConfigurationError(self._failure)
         if self._lock is not None:
             return True
-        self.settings.home.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.settings.home / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        setpriv = which("setpriv")
+        if setpriv is None:
+            raise ConfigurationError("Running workers needs the command setpriv; install the package util-linux.")
+        self._lock = self._try_lock()
+        if self._lock is None:
+            return False
+        self._setpriv = setpriv
+        # Children die with the thread that started them, so one thread starts, watches and ends them all.
+        threading.Thread(target=self._run, name="supervisor", daemon=True).start()
+        return True
+
+    def _try_lock(self) -> int | None:
+        home = Home(self.settings.home)
+        home.create()
+        with home.usable():
+            lock = os.open(home.folder / "workers.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(lock)
-            return False
-        self._lock = lock
-        started = threading.Event()
-        # Children die with the thread that started them, so one thread starts, watches and ends them all.
-        threading.Thread(target=self._run, args=(started,), name="supervisor", daemon=True).start()
-        started.wait()
-        return True
+            return None
+        return lock
 
     def close(self) -> None:
         """End all children, gently first, and let the lock go."""
@@ -78,48 +106,53 @@ class Supervisor:
         os.close(self._lock)
         self._lock = None
 
-    def log_of(self, arguments: tuple[str, ...]) -> Path:
-        """Where a child's output goes."""
-        return self.settings.home / "logs" / f"{arguments[-1]}.log"
+    def log_of(self, name: str) -> Path:
+        """Where a child's output goes; its name is the last word of its command."""
+        return Home(self.settings.home).log(name)
 
-    @property
-    def troubles(self) -> dict[str, int]:
-        """Restarts by child, for those that died."""
-        return {" ".join(p.arguments): p.restarts for p in self._processes if p.restarts}
-
-    def _run(self, started: threading.Event) -> None:
-        self._processes = [_Process(arguments, self._spawn(arguments)) for arguments in WORKERS]
-        started.set()
-        while not self._stop.wait(WATCH_SECONDS):
-            for process in self._processes:
-                if process.running.poll() is not None:
-                    self._restart(process)
-        self._end_all()
-        self._ended.set()
+    def _run(self) -> None:
+        try:
+            for arguments in WORKERS:
+                self._processes.append(_Process(arguments, self._spawn(arguments), time.monotonic()))
+            while not self._stop.wait(WATCH_SECONDS):
+                for process in self._processes:
+                    self._look(process, time.monotonic())
+        except OSError as exc:
+            self._failure = f"Workers cannot be started ({exc}); make room, or check {self.settings.home}."
+        finally:
+            self._end_all()
+            self._ended.set()
 
     def _spawn(self, arguments: tuple[str, ...]) -> subprocess.Popen[bytes]:
-        setpriv = which("setpriv")
-        if setpriv is None:
-            raise ConfigurationError("Running workers needs the command setpriv; install the package util-linux.")
-        path = self.log_of(arguments)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        command = [setpriv, "--pdeathsig=TERM", "--", sys.executable, "-m", "pictograph", *arguments]
-        with path.open("ab") as output:
+        command = [self._setpriv, "--pdeathsig=TERM", "--", *python("pictograph", *arguments)]
+        with self.log_of(arguments[-1]).open("ab") as output:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **self.settings.environment()},
+                cwd="/",  # spawned grandchildren have the current folder on their path whatever they are told
+                env={**python_environment(), **self.settings.environment()},
                 start_new_session=True,  # Ctrl-C reaches us alone, and we end them in good order
             )
 
-    def _restart(self, process: _Process) -> None:
-        name, path = " ".join(process.arguments), self.log_of(process.arguments)
+    def _look(self, process: _Process, now: float) -> None:
+        """Start a process whose time has come, or plan to, if it has just ended. Never waits: others are to be seen."""
+        if self._failure:
+            return
+        if process.due is not None:
+            if now >= process.due:
+                process.running, process.started, process.due = self._spawn(process.arguments), now, None
+        elif process.running.poll() is not None:
+            self._bury(process, now)
+
+    def _bury(self, process: _Process, now: float) -> None:
+        name, path = " ".join(process.arguments), self.log_of(process.arguments[-1])
+        if process.running.returncode == MISCONFIGURED:
+            self._failure = f"{name} ended: {last_line(path).removeprefix('Error: ')}"
+            return
         log.warning("%s ended with status %d and is started again; see %s", name, process.running.returncode, path)
-        self._stop.wait(RESTART_PAUSE_SECONDS * min(process.restarts + 1, 30))
-        process.restarts += 1
-        process.running = self._spawn(process.arguments)
+        process.plan_restart(now)
 
     def _end_all(self) -> None:
         for process in self._processes:

@@ -3,11 +3,12 @@
 PictographError
 ├── ConfigurationError    stop: the user must change a setting, an argument or a credential (exit status 2)
 │   └── SourceError       the photos' place cannot be read as it was named
+│       └── AccessDenied  it is there, and we may not do this to it
 ├── ServiceDown           retry: Postgres, the broker or S3 does not answer; nobody's photo is to blame
 ├── Throttled             retry, later: the service answers "slow down"
 ├── SkipPhoto             this photo is done for, with a reason (`code`); its neighbours go on
 │   ├── PhotoGone         the object no longer exists
-│   └── PhotoUnreadable   unsupported, too large or corrupt
+│   └── PhotoUnreadable   unsupported, too large, corrupt, or closed to us
 ├── PhotoChanged          the object is no longer the one that was listed; look again, then retry
 ├── LeaseLost             another worker holds the shard now; stop at the next photo
 └── ModelError            the model, its weights or its output cannot be trusted; stop the worker
@@ -28,6 +29,10 @@ class ConfigurationError(PictographError):
 
 class SourceError(ConfigurationError):
     """The photos' place cannot be read as it was named."""
+
+
+class AccessDenied(SourceError):
+    """The place answers, and does not let us do this."""
 
 
 class ServiceDown(PictographError):
@@ -56,7 +61,7 @@ class PhotoGone(SkipPhoto):
 
 
 class PhotoUnreadable(SkipPhoto):
-    """The bytes are no photo that we read."""
+    """The bytes are no photo that we read, or none that we may read."""
 
 
 class PhotoChanged(PictographError):

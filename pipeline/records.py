@@ -40,6 +40,7 @@ class Code(IntEnum):
     QUARANTINED = 14  # failed: killed the process that touched it, twice
     MODEL_ERROR = 15  # failed: the model's output for it was not finite
     INFRASTRUCTURE = 16  # failed: a server did not answer for a whole day
+    FORBIDDEN = 17  # failed: we may not read it, though we may read its place
     NO_USER = 20  # excluded: the key does not match --user-from
     NOT_A_PHOTO = 21  # excluded: a folder marker, no object of its own
     BAD_LINE = 22  # excluded: a manifest line that cannot be read

@@ -1,5 +1,7 @@
 """Settings: the only reader of the environment. Read once at the front door, frozen, passed down."""
 
+import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +66,9 @@ class Settings(BaseSettings):
     """0: any free port."""
     thumbnail_cache_bytes: PositiveInt = 256 * 1024 * 1024
 
+    debug: bool = False
+    """Show where an unexpected error came from."""
+
     @classmethod
     def read(cls) -> "Settings":
         """The settings of the environment; ConfigurationError naming the variable that cannot be used."""
@@ -74,12 +79,30 @@ class Settings(BaseSettings):
             name = PREFIX + str(first["loc"][0]).upper()
             raise ConfigurationError(f"{name} cannot be used: {first['msg']}.") from exc
 
+    @classmethod
+    def misspelt(cls) -> list[str]:
+        """A sentence for each variable of the environment that looks like a setting and is none."""
+        known = [PREFIX + name.upper() for name in cls.model_fields]
+        sentences = []
+        for name in sorted(name for name in os.environ if name.upper().startswith(PREFIX)):
+            if name.upper() not in known:
+                nearest = get_close_matches(name.upper(), known, n=1)
+                hint = f"did you mean {nearest[0]}?" if nearest else "the README lists those that are."
+                sentences.append(f"{name} is no setting and is ignored; {hint}")
+        return sentences
+
     def environment(self) -> dict[str, str]:
-        """The variables that make a child process read these same settings."""
+        """The variables that make a child process read these same settings, in whatever folder it starts."""
         values: dict[str, str] = {}
         for name in type(self).model_fields:
             value = getattr(self, name)
             if value is not None:
-                plain = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-                values[PREFIX + name.upper()] = plain
+                values[PREFIX + name.upper()] = _spelt(value)
         return values
+
+
+def _spelt(value: object) -> str:
+    """A setting's value as a variable holds it."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value.expanduser().absolute() if isinstance(value, Path) else value)

@@ -24,6 +24,7 @@ GAP = 3.0  # between cells, in user units
 PADDING = 10.0  # around a cell's text
 CORNER = 4
 LEAST, READABLE, MOST = 10.0, 13.0, 34.0  # sizes of letters
+QUIET = 20.0  # at most, where the cell is no category
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
 
@@ -166,23 +167,24 @@ def _group(cell: Cell, place: Rectangle, paint: Paint, mille: int, name: str) ->
         f'<rect x="{_round(x)}" y="{_round(y)}" width="{_round(width)}" height="{_round(height)}" rx="{CORNER}"'
         f' fill="{fill}"/>'
         f'<svg x="{_round(x)}" y="{_round(y)}" width="{_round(width)}" height="{_round(height)}">'  # clips its text
-        f'<g fill="{paint.text}">{_words(cell.name, (numbers, percent(mille)), width, height)}</g></svg></g>'
+        f'<g fill="{paint.text}">{_words(cell, (numbers, percent(mille)), width, height)}</g></svg></g>'
     )
 
 
-def _words(name: str, numbers: Sequence[str], width: float, height: float) -> str:
+def _words(cell: Cell, numbers: Sequence[str], width: float, height: float) -> str:
     """The name in the upper left corner, and below it the first of `numbers` that fits; turned in a narrow column."""
-    upright = _written(name, numbers, width, height)
+    most = MOST if cell.kind == "category" else QUIET
+    upright = _written(cell.name, numbers, (width, height), most)
     if upright or height <= width:
         return upright
-    turned = _written(name, numbers, height, width)
+    turned = _written(cell.name, numbers, (height, width), most)
     return f'<g transform="translate({_round(width)} 0) rotate(90)">{turned}</g>' if turned else ""
 
 
-def _written(name: str, numbers: Sequence[str], width: float, height: float) -> str:
-    padding = min(PADDING, width / 10, height / 8)
-    across, down = width - 2 * padding, height - 2 * padding
-    lines = fit(name, (across, max(0.4 * down, min(down, 2 * LEAST))), (LEAST, MOST))
+def _written(name: str, numbers: Sequence[str], box: tuple[float, float], most: float) -> str:
+    padding = min(PADDING, box[0] / 10, box[1] / 8)
+    across, down = box[0] - 2 * padding, box[1] - 2 * padding
+    lines = fit(name, (across, max(0.4 * down, min(down, 2 * LEAST))), (LEAST, most))
     if not lines:
         return ""
     written = [(line, 650) for line in lines]

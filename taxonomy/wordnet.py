@@ -91,7 +91,7 @@ def build(labels: Sequence[str], name: str, wordnet_dir: Path) -> Taxonomy:
     """The taxonomy of labels given as synset ids (n02084071) or names (dog.n.01), over all of WordNet's hypernyms.
 
     Raises:
-        WordNetMissing: `wordnet_dir` does not hold WordNet 3.0's files.
+        WordNetMissing: `wordnet_dir` does not hold WordNet 3.0's files, or nltk is not installed.
         UnknownSynset: a label is not in WordNet.
         BadLabels, BadGraph: see `taxonomy.build.from_hypernyms`.
     """
@@ -109,9 +109,11 @@ def build(labels: Sequence[str], name: str, wordnet_dir: Path) -> Taxonomy:
 @contextmanager
 def _open(wordnet_dir: Path) -> Iterator[_Reader]:
     """NLTK's reader over a private copy of WordNet's files."""
-    import nltk.data  # noqa: PLC0415  # heavy, and an optional extra
-    from nltk.corpus.reader.wordnet import WordNetCorpusReader  # noqa: PLC0415
-
+    try:
+        import nltk.data  # noqa: PLC0415  # heavy, and an optional extra
+        from nltk.corpus.reader.wordnet import WordNetCorpusReader  # noqa: PLC0415
+    except ImportError as error:
+        raise WordNetMissing("nltk, which reads WordNet, is missing; pip install 'pictograph[wordnet]'.") from error
     missing = [file for file in (*FILES, *EXCEPTIONS) if not (wordnet_dir / file).is_file()]
     if missing:
         raise WordNetMissing(f"{wordnet_dir} lacks WordNet's {missing[0]}; install wordnet-base, or name its folder.")

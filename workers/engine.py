@@ -12,8 +12,9 @@ Theory of operation
 
 Laws
 1. A photo taken from `tasks` yields exactly one `PhotoResult`, unless the stream stops or its shard is lost.
-2. A shard is finished by the merge that holds its last result; what is left at the end is handed back, blamelessly.
-3. The first error that is no photo's fault ends the stream: `run` raises it once the leases are released.
+2. A shard is finished by the merge that holds its last result; what is left at the end is handed back.
+3. The first error that is no photo's fault ends the stream: `run` raises it once the leases are released. Where no
+   service is to blame either, it counts against the shards in hand, and at the fifth time in a row fails their jobs.
 """
 
 import hashlib
@@ -32,8 +33,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection
 
 from pipeline.annotate import annotate
-from pipeline.errors import ModelError, PhotoChanged, ServiceDown, SkipPhoto
-from pipeline.ledger import jobs, work
+from pipeline.errors import ModelError, PhotoChanged, PictographError, ServiceDown, SkipPhoto
+from pipeline.ledger import jobs, redrive, work
 from pipeline.records import Code, ItemState, Lease, PhotoResult, PhotoTask
 from pipeline.settings import Settings
 from pipeline.store.catalogue import Registered
@@ -55,6 +56,8 @@ T = TypeVar("T")
 LOOK_AHEAD = 2  # shards claimed beside the one in work
 DRY_SECONDS = 0.25  # how often an empty queue is asked again
 FLUSH_SECONDS = 0.03  # a batch that is not full waits this long for company
+LONGEST_ERROR = 300  # characters of an error's text that are kept
+LONGEST_SECONDS = 780.0  # then a stream stops as if told to: well before Celery's hard limit kills it in mid-work
 
 
 class Model(Protocol):
@@ -104,6 +107,7 @@ class Stream:
         self.bench = bench
         self.watch = Stopwatch()
         self._stop = stop
+        self._deadline = time.monotonic() + LONGEST_SECONDS
         self._failure: BaseException | None = None
         self._holdings = Holdings()
         photos = bench.settings.batch_photos
@@ -123,7 +127,9 @@ class Stream:
         """Work on this shard and on whatever is pending after it; returns how many photos were merged.
 
         Raises:
-            PictographError: the database, the model or the decoders failed; the leases are released.
+            ServiceDown: the database is away; the leases are released.
+            ModelError: the model is not to be trusted any more, nor is this process.
+            Exception: what nobody thought of; it was counted against the shards in hand.
         """
         first = self._claim(lambda connection: work.SHARDS.claim(connection, shard_id, *self._lease))
         if first is None:
@@ -155,7 +161,12 @@ class Stream:
         except BaseException as exc:  # kept, and raised by `run` once the threads have ended
             self._fail(exc)
         closing.join()
-        self._offer(self._results, None)
+        while merging.is_alive():  # also after a failure: what is done is merged
+            try:
+                self._results.put(None, timeout=DRY_SECONDS)
+                break
+            except queue.Full:
+                continue
         merging.join()
 
     def _close(self, before: list[threading.Thread]) -> None:
@@ -184,6 +195,7 @@ class Stream:
                 self._holdings.wait(DRY_SECONDS)
 
     def _feed_shard(self, lease: Lease) -> None:
+        self._holdings.add(lease, 0)  # so that it is handed back, should the next step fail
         with self.bench.database.transaction() as connection:
             jobs.start(connection, lease.job_id)
             photos = work.open_photos(connection, lease)
@@ -298,7 +310,7 @@ class Stream:
 
     @property
     def _stopping(self) -> bool:
-        return self._stop.is_set() or self._aborted
+        return self._stop.is_set() or self._aborted or time.monotonic() > self._deadline
 
     @property
     def _aborted(self) -> bool:
@@ -307,6 +319,12 @@ class Stream:
     def _fail(self, exc: BaseException) -> None:
         if self._failure is None:
             self._failure = exc
+
+    @property
+    def _blameless(self) -> bool:
+        """Whether the stream ended well, was told to stop, or met a service that is away."""
+        told = self._stop.is_set() or not isinstance(self._failure, Exception)  # None, SystemExit
+        return told or isinstance(self._failure, ServiceDown)
 
     def _thread(self, name: str, step: Callable[[], None]) -> threading.Thread:
         def guarded() -> None:
@@ -338,15 +356,30 @@ class Stream:
                     raise Aborted from None
 
     def _hand_back(self) -> None:
-        """Release what is left, so that another worker may have it at once."""
+        """Release what is left, so that another worker may have it at once; after a failure of ours, later."""
         leases = self._holdings.leases()
         if not leases:
             return
+        blamed = [] if self._blameless else self._holdings.begun() or leases
         try:
-            self.bench.database.run(lambda connection: work.SHARDS.release(connection, leases))
-        except ServiceDown as exc:
+            for lease in blamed:
+                self._give_up_failing(lease)
+            rest = [lease for lease in leases if lease not in blamed]
+            self.bench.database.run(lambda connection: work.SHARDS.release(connection, rest))
+        except PictographError as exc:
             log.warning("%d leases will have to expire: %s", len(leases), exc)
         self._holdings.drop([lease.work_id for lease in leases])
+
+    def _give_up_failing(self, lease: Lease) -> None:
+        error = _as_text(self._failure)
+        failed = self.bench.database.run(lambda connection: redrive.give_up_failing(connection, lease, error))
+        log.error("shard %d failed%s: %s", lease.work_id, ", and with it its job" if failed else "", error)
+
+
+def _as_text(error: BaseException | None) -> str:
+    """An error as one line that Postgres can hold."""
+    words = f"{type(error).__name__}: {error}".replace("\0", "").encode(errors="backslashreplace").decode()
+    return " ".join(words.split())[:LONGEST_ERROR].rstrip(".")
 
 
 def _ended(task: PhotoTask, state: ItemState, code: Code, message: str) -> PhotoResult:

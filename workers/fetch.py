@@ -4,15 +4,22 @@ Laws
 1. A body counts only if it has exactly the listed length; anything else is trouble on the way, and retried.
 2. Every request names the listed version (`If-Match`). A refusal is looked into with a HEAD: some servers answer 412
    for an object that is gone.
-3. Retries cover request and body, with jitter, within one deadline; what remains is infrastructure trouble.
+3. Only a photo is to blame, never its place: "gone" needs a bucket or folder that is there, "forbidden" needs one that
+   still lets us in. A place that is away, or closed as a whole, is trouble, and retried.
+4. Listing and fetching use one identity: the credentials are those of boto3.
+5. Retries cover request and body, with jitter, within one deadline; what remains is infrastructure trouble.
 """
 
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
+from botocore.exceptions import NoCredentialsError
+from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
@@ -24,15 +31,24 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown
+from pipeline.errors import AccessDenied, PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, PhotoTask, Version
 from pipeline.sources.folder import LOCAL, local_version, read_local
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access, parse_uri, translated
+from pipeline.sources.witnesses import Witnesses
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+T = TypeVar("T")
 
 ATTEMPTS = 4
 DEADLINE_SECONDS = 30.0
 BACKOFF_SECONDS = 0.1  # doubled at each attempt
+#: How long obstore uses what boto3 says. It asks again five minutes earlier, and boto3 itself renews what has less than
+#: ten minutes to live: so none expires in use.
+CREDENTIALS_LIVE = timedelta(minutes=10)
 
 
 class Fetcher:
@@ -44,12 +60,13 @@ class Fetcher:
         self._stores: dict[str, S3Store] = {}
         self._guard = threading.Lock()
         self._objects = Objects(access)
+        self._witnesses = Witnesses()
 
     def fetch(self, task: PhotoTask) -> bytes:
         """The bytes of a listed photo.
 
         Raises:
-            PhotoUnreadable: too large to be read at all.
+            PhotoUnreadable: too large to be read at all, or closed to us.
             PhotoGone, PhotoChanged: it is no longer what was listed.
             ServiceDown: still no complete answer after several attempts.
         """
@@ -58,7 +75,7 @@ class Fetcher:
                 f"The photo has {task.size:,} bytes; at most {self._max_bytes:,} are read.", Code.TOO_LARGE
             )
         if task.bucket == LOCAL:
-            return read_local(task.key, task.etag, self._max_bytes)
+            return self._read_local(task)
         deadline = time.monotonic() + DEADLINE_SECONDS
         for attempt in range(ATTEMPTS):
             try:
@@ -75,31 +92,65 @@ class Fetcher:
 
         Raises:
             PhotoGone: nothing any more.
-            ServiceDown: the store does not answer.
+            PhotoUnreadable: we may look into its bucket, but not at it.
+            ServiceDown: the store does not answer, or does not let us look.
         """
         if task.bucket == LOCAL:
-            return local_version(task.key)
-        return self._objects.head(task.bucket, task.key)
+            return self._locally(task, lambda: local_version(task.key))
+        return self._slowly(task, lambda: self._objects.head(task.bucket, task.key))
+
+    def _read_local(self, task: PhotoTask) -> bytes:
+        data = self._locally(task, lambda: read_local(task.key, task.etag, self._max_bytes))
+        self._witnesses.saw(task.job_id, task.key)
+        return data
+
+    def _locally(self, task: PhotoTask, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except PhotoGone as exc:
+            if self._witnesses.confirm_gone(task.job_id, task.key):
+                raise
+            raise ServiceDown(f"{task.key} is not there, nor anything beside it; is its disk mounted?") from exc
 
     def _get(self, task: PhotoTask) -> bytes:
         what = f"{task.bucket}/{task.key}"
+        if task.key.startswith("/") or task.key.endswith("/"):
+            return self._read(task)  # obstore would drop the slash, and ask for another object
+        store = self._slowly(task, lambda: self._store(task.bucket))
         try:
-            answer = obstore.get(self._store(task.bucket), task.key, options={"if_match": f'"{task.etag}"'})
+            answer = obstore.get(store, task.key, options={"if_match": f'"{task.etag}"'})
             data = bytes(answer.bytes())
-        except InvalidPathError:
-            # S3 allows keys such as "a//b" that obstore's paths cannot express.
-            return self._objects.read(task.bucket, task.key, task.etag, task.size)
-        except NotFoundError as exc:
-            raise PhotoGone(f"{what} is no longer there.") from exc
+        except (InvalidPathError, ValueError):
+            return self._read(task)  # S3 allows keys such as "a//b" that obstore's paths cannot express
+        except (NotFoundError, FileNotFoundError):
+            return self._read(task)  # says whether the object is gone or the bucket is
+        except (PermissionDeniedError, UnauthenticatedError):
+            return self._read(task)  # says whether the object is closed or the bucket is
         except (PreconditionError, AlreadyExistsError) as exc:
             raise PhotoChanged(f"{what} was overwritten since it was listed.") from exc
-        except (PermissionDeniedError, UnauthenticatedError) as exc:
-            raise ServiceDown(f"S3 at {self._access.place} does not let us read {what}; check permissions.") from exc
-        except BaseError as exc:
+        except (BaseError, OSError) as exc:
             raise ServiceDown(f"S3 at {self._access.place} did not deliver {what}.") from exc
         if len(data) != task.size:
             raise ServiceDown(f"{what} came with {len(data)} of {task.size} bytes.")
         return data
+
+    def _read(self, task: PhotoTask) -> bytes:
+        return self._slowly(task, lambda: self._objects.read(task.bucket, task.key, task.etag, task.size))
+
+    def _slowly(self, task: PhotoTask, ask: Callable[[], T]) -> T:
+        """The slower way, with exact keys and exact errors; a place that is wrong is trouble, no fault of the photo."""
+        try:
+            return ask()
+        except PhotoGone as exc:
+            if not self._objects.has(task.bucket):
+                raise ServiceDown(f"There is no bucket {task.bucket} any more; is it the right endpoint?") from exc
+            raise
+        except AccessDenied as exc:
+            if self._objects.lets_in(task.bucket, task.key):
+                raise PhotoUnreadable(str(exc), Code.FORBIDDEN) from exc
+            raise ServiceDown(str(exc)) from exc
+        except SourceError as exc:
+            raise ServiceDown(str(exc)) from exc
 
     def _store(self, bucket: str) -> S3Store:
         with self._guard:
@@ -109,15 +160,23 @@ class Fetcher:
 
     def _open(self, name: str) -> S3Store:
         access = self._access
+        config: S3Config = {"region": access.region}
+        if access.endpoint_url is not None:
+            config["endpoint"] = access.endpoint_url
         with translated(access.place, name):
             return S3Store(
                 name,
-                endpoint=access.endpoint_url,
-                access_key_id=access.access_key_id,
-                secret_access_key=access.secret_access_key,
-                region=access.region,
-                virtual_hosted_style_request=access.endpoint_url is None,
+                config=config,
+                credential_provider=self._credentials(),
+                # As boto3 does: certificates of Amazon's do not cover bucket names with dots.
+                virtual_hosted_style_request=access.endpoint_url is None and "." not in name,
                 client_options={"allow_http": True, "connect_timeout": "3s", "timeout": "20s"},
                 # Retrying is ours: the body must be part of it.
                 retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=1)},
             )
+
+    def _credentials(self) -> Boto3CredentialProvider:
+        session = self._access.session()
+        if session.get_credentials() is None:
+            raise NoCredentialsError
+        return Boto3CredentialProvider(session, ttl=CREDENTIALS_LIVE)

@@ -3,15 +3,16 @@
 import logging
 import threading
 
+from sqlalchemy import Connection
+
 from pipeline.errors import PictographError
 from pipeline.ledger import work
+from pipeline.ledger.work import SHARDS, WorkTable
 from pipeline.store.session import Database
 from workers.holdings import Holdings
 
 log = logging.getLogger(__name__)
 
-BEATS_PER_LEASE = 4
-SLOWEST_BEAT_SECONDS = 20.0
 STUCK_SECONDS = 60.0  # without a photo coming through for so long, leases are not renewed
 
 
@@ -23,7 +24,7 @@ class Heart:
         self.lease_seconds = lease_seconds
         self.database = database
         self._queue = queue
-        self._holdings: Holdings | None = None
+        self._watched: tuple[Holdings, WorkTable, float] | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat_on, name="heart", daemon=True)
 
@@ -40,12 +41,12 @@ class Heart:
         except PictographError as exc:
             log.info("leaving without a word: %s", exc)
 
-    def watch(self, holdings: Holdings | None) -> None:
-        """From now on renew these leases (None: there are none)."""
-        self._holdings = holdings
+    def watch(self, holdings: Holdings | None, table: WorkTable = SHARDS, stuck_seconds: float = STUCK_SECONDS) -> None:
+        """From now on renew these leases, unless nothing comes through for `stuck_seconds` (None: there are none)."""
+        self._watched = None if holdings is None else (holdings, table, stuck_seconds)
 
     def _beat_on(self) -> None:
-        pause = min(SLOWEST_BEAT_SECONDS, self.lease_seconds / BEATS_PER_LEASE)
+        pause = work.beat_seconds(self.lease_seconds)
         up = True
         while True:
             try:
@@ -57,15 +58,21 @@ class Heart:
                 if up:
                     log.warning("no heartbeat: %s", exc)
                 up = False
+            except Exception:  # a worker without a heart loses its leases while it goes on: no bug may stop it
+                log.exception("no heartbeat, for a reason that nobody thought of")
+                up = False
             if self._stop.wait(pause):
                 return
 
     def _beat(self) -> None:
-        holdings = self._holdings
-        leases = holdings.leases() if holdings else []
-        moving = holdings is not None and holdings.idle_seconds() < STUCK_SECONDS
-        with self.database.transaction() as connection:
+        holdings, table, stuck_seconds = self._watched or (Holdings(), SHARDS, 0.0)
+        leases = holdings.leases()
+        moving = holdings.idle_seconds() < stuck_seconds
+
+        def beat(connection: Connection) -> frozenset[int]:
             work.note_worker(connection, self.worker_id, self._queue, progressed=moving)
-            held = work.SHARDS.renew(connection, leases, self.lease_seconds) if leases and moving else frozenset()
-        if holdings is not None and moving:
+            return table.renew(connection, leases, self.lease_seconds) if leases and moving else frozenset()
+
+        held = self.database.run(beat)  # renewing may cross a merge that finishes the same shards
+        if moving:
             holdings.drop({lease.work_id for lease in leases} - held)

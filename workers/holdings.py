@@ -56,6 +56,11 @@ class Holdings:
                         done.append(held.lease)
         return done
 
+    def moved(self) -> None:
+        """Something got done that is no photo."""
+        with self._changed:
+            self._moved_at = time.monotonic()
+
     def drop(self, shard_ids: Iterable[int]) -> None:
         """These shards are no longer ours: finished, or lost to another worker."""
         with self._changed:
@@ -68,13 +73,18 @@ class Holdings:
         with self._changed:
             return [held.lease for held in self._held.values()]
 
+    def begun(self) -> list[Lease]:
+        """What of it has a photo in hand."""
+        with self._changed:
+            return [held.lease for held in self._held.values() if held.begun]
+
     def wait(self, seconds: float) -> None:
         """Until something is dropped, or the time is over."""
         with self._changed:
             self._changed.wait(seconds)
 
     def idle_seconds(self) -> float:
-        """Since a photo last came through."""
+        """Since something last came through."""
         with self._changed:
             return time.monotonic() - self._moved_at
 

@@ -6,7 +6,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
-from pipeline.errors import LeaseLost, ServiceDown, SourceError
+from pipeline.errors import ConfigurationError, LeaseLost, ServiceDown
 from pipeline.ledger import jobs, work
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.listing import finish_range, record_page
@@ -17,29 +17,46 @@ from pipeline.sources.s3 import S3Access
 from pipeline.sources.source import Interval
 from pipeline.sources.user_rule import UserRule
 from pipeline.store.session import Database
+from workers.heart import Heart
+from workers.holdings import Holdings
 
 log = logging.getLogger(__name__)
 
 PAGES_PER_TASK = 50  # then the range goes back, so that one huge bucket does not hold a worker for hours
 OUTAGE_PAUSE_SECONDS = 5.0
+STUCK_SECONDS = 600.0  # for one page: a manifest's has a thousand objects to ask for, one by one
 
 
-def list_range(settings: Settings, database: Database, owner: str, range_id: int, stop: threading.Event) -> None:
-    """Claim a key range and list it, until it is done, 50 pages are read, or `stop` is set."""
-    lease = database.run(lambda c: work.RANGES.claim(c, range_id, owner, settings.lease_seconds))
+def list_range(settings: Settings, heart: Heart, range_id: int, stop: threading.Event) -> None:
+    """Claim a key range and list it, until it is done, 50 pages are read, or `stop` is set.
+
+    The heart is the process's own: it renews the lease while a page is read.
+    """
+    database = heart.database
+    lease = database.run(lambda c: work.RANGES.claim(c, range_id, heart.worker_id, settings.lease_seconds))
     if lease is None:
         return
+    holdings = Holdings()
+    holdings.add(lease, 0)
+    heart.watch(holdings, work.RANGES, STUCK_SECONDS)
+    try:
+        _list(settings, database, holdings, lease, stop)
+    finally:
+        heart.watch(None)
+
+
+def _list(settings: Settings, database: Database, holdings: Holdings, lease: Lease, stop: threading.Event) -> None:
     with database.transaction() as connection:
         jobs.start(connection, lease.job_id)
         job = jobs.find(connection, lease.job_id)
     try:
-        finished = _list_pages(settings, database, job, lease, stop)
+        finished = _list_pages(settings, database, job, lease, holdings, stop)
         if not finished:
             database.run(lambda c: work.RANGES.release(c, [lease]))
-    except SourceError as exc:
-        error = str(exc)
+    except ConfigurationError as exc:
+        error = str(exc).encode(errors="backslashreplace").decode()  # it may quote a name that Postgres cannot hold
         log.warning("job %d cannot be listed: %s", job.job_id, error)
-        database.run(lambda c: jobs.fail(c, job.job_id, error))
+        _fail(database, lease, error)
     except ServiceDown as exc:
         log.warning("job %d waits: %s", job.job_id, exc)
         database.run(lambda c: work.RANGES.release(c, [lease], OUTAGE_PAUSE_SECONDS))
@@ -47,7 +64,22 @@ def list_range(settings: Settings, database: Database, owner: str, range_id: int
         log.warning("%s", exc)
 
 
-def _list_pages(settings: Settings, database: Database, job: Job, lease: Lease, stop: threading.Event) -> bool:
+def _fail(database: Database, lease: Lease, error: str) -> None:
+    """End the job, if its listing is still ours: who has it now may see more than we did."""
+
+    def fail(connection: Connection) -> None:
+        work.RANGES.confirm(connection, lease)
+        jobs.fail(connection, lease.job_id, error)
+
+    try:
+        database.run(fail)
+    except LeaseLost as exc:
+        log.warning("%s", exc)
+
+
+def _list_pages(
+    settings: Settings, database: Database, job: Job, lease: Lease, holdings: Holdings, stop: threading.Event
+) -> bool:
     """Whether the range is finished."""
     source = open_source(job.kind, job.source, UserRule.parse(job.user_rule, job.fixed_user), S3Access.of(settings))
     with database.transaction() as connection:
@@ -56,8 +88,11 @@ def _list_pages(settings: Settings, database: Database, job: Job, lease: Lease, 
         if stop.is_set():
             return False
         page = source.page(cursor, settings.page_keys)
+        holdings.moved()
         database.run(partial(_write, settings, job, lease, page, source.covered(cursor, page)))
         if page.last:
+            # A transaction of its own: a crash before it lists one more page, an empty one, and comes back here.
+            database.run(partial(finish_range, job=job, lease=lease))
             return True
         cursor = page.cursor
     return False
@@ -68,5 +103,3 @@ def _write(
 ) -> None:
     work.RANGES.renew(connection, [lease], settings.lease_seconds)
     record_page(connection, job, lease, page, covered, settings.shard_photos)
-    if page.last:
-        finish_range(connection, job, lease)

@@ -57,8 +57,8 @@ class Merger:
 
     def finish(self, lease: Lease) -> None:
         """Finish a shard in which nothing is open; called by the feeder, before any of its photos could be here."""
-        merged = self._in_one_transaction([], [lease])
-        self.holdings.drop(merged.finished)
+        self._in_one_transaction([], [lease])
+        self.holdings.drop([lease.work_id])  # finished, or lost to another worker
 
     def _merge(self, batch: list[PhotoResult]) -> None:
         complete, self._complete = self._complete, []

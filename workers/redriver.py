@@ -65,11 +65,12 @@ class Redriver:
 
     def _end_what_is_over(self) -> None:
         shard_photos = self.settings.shard_photos
-        expired = self.database.run(lambda c: redrive.expire_shards(c, shard_photos))
+        expired = self.database.run(lambda c: redrive.expire_shards(c, shard_photos, self.settings.lease_seconds))
         ranges = self.database.run(redrive.expire_ranges)
         stale = self.database.run(lambda c: redrive.unqueue(c, self.settings.stale_seconds))
         due = self.database.run(lambda c: redrive.gather_retries(c, shard_photos))
         finished = self.database.run(redrive.finish_jobs)
+        self.database.run(redrive.forget_dead_workers)
         for what, count in {**expired, "ranges expired": ranges, "stale": stale, "retried": due}.items():
             if count:
                 log.info("%s: %d", what, count)

@@ -19,7 +19,7 @@ def page(template: str, **values: object) -> str:
 
 
 def _when(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%-d %B %Y}"
+    return f"{moment.astimezone(UTC):%-d %b %Y}"
 
 
 def _minute(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from api.pages.render import page
 from api.parameters import only
 from api.routes.profiles import Cells
 from api.schemas import JobOut
-from api.services import UserProfile, Wired, active_model, user_profile
+from api.services import UserProfile, Wired, active_model, taxonomy_of, user_profile
 from pipeline import treemap
 from pipeline.ledger import jobs
 from pipeline.palette import paints
@@ -52,8 +52,9 @@ def user(request: Request, services: Wired, user: str, k: Cells = CELLS) -> Resp
     with services.database.transaction() as connection:
         found = user_profile(connection, user, k)
         model_id, cells = found.model.model_id, found.profile.cells
-        named = [cell.node for cell in cells if cell.node is not None]
-        covers = queries.covers(connection, model_id, found.user_id, named)
+        area_column = taxonomy_of(found.model).area_column
+        areas = {cell.node: int(area_column[cell.node]) for cell in cells if cell.node is not None}
+        covers = queries.covers(connection, model_id, found.user_id, areas)
         newest = queries.newest_photos(connection, model_id, found.user_id, NEWEST_SHOWN)
     body = page(
         "user.html",

@@ -106,7 +106,7 @@ CREATE TABLE core.photo (
     CONSTRAINT photo_bucket_id_fkey FOREIGN KEY(bucket_id) REFERENCES core.bucket (bucket_id),
     CONSTRAINT photo_user_id_fkey FOREIGN KEY(user_id) REFERENCES core.app_user (user_id)
 );
-CREATE INDEX photo_user_id_idx ON core.photo (user_id);
+CREATE INDEX photo_newest_idx ON core.photo (user_id, taken_at DESC, photo_id DESC);
 COMMENT ON TABLE core.photo IS 'A photo. content_rev rises with every change of its bytes; gone_at: no longer at its place.';
 
 CREATE TABLE core.taxonomy_category (
@@ -167,6 +167,7 @@ CREATE TABLE core.job (
     state SMALLINT NOT NULL,
     error TEXT,
     notes TEXT[] DEFAULT '{}' NOT NULL,
+    refusals TEXT[] DEFAULT '{}' NOT NULL,
     subtracted BIGINT DEFAULT 0 NOT NULL,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     started_at TIMESTAMP WITH TIME ZONE,
@@ -177,7 +178,7 @@ CREATE TABLE core.job (
     CONSTRAINT job_model_id_fkey FOREIGN KEY(model_id) REFERENCES core.model (model_id)
 );
 CREATE INDEX job_open_idx ON core.job (job_id) WHERE state < 10;
-COMMENT ON TABLE core.job IS 'One run over a source with one model. subtracted: photos found gone from the source.';
+COMMENT ON TABLE core.job IS 'One run over a source with one model. subtracted: photos gone from the source. refusals: the first few.';
 
 CREATE TABLE core.photo_result (
     model_id SMALLINT NOT NULL,
@@ -266,6 +267,7 @@ CREATE TABLE core.job_missing (
     CONSTRAINT job_missing_job_id_fkey FOREIGN KEY(job_id) REFERENCES core.job (job_id),
     CONSTRAINT job_missing_photo_id_fkey FOREIGN KEY(photo_id) REFERENCES core.photo (photo_id)
 );
+CREATE INDEX job_missing_photo_id_idx ON core.job_missing (photo_id);
 COMMENT ON TABLE core.job_missing IS 'Photos of the ledger that a running listing did not meet; subtracted when it is complete.';
 
 CREATE TABLE core.list_range (
@@ -299,6 +301,8 @@ CREATE TABLE core.shard (
     lease_owner TEXT,
     lease_until TIMESTAMP WITH TIME ZONE,
     lease_started BOOLEAN DEFAULT false NOT NULL,
+    failures SMALLINT DEFAULT 0 NOT NULL,
+    error TEXT,
     published_at TIMESTAMP WITH TIME ZONE,
     next_attempt_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT shard_pkey PRIMARY KEY (shard_id),
@@ -307,8 +311,9 @@ CREATE TABLE core.shard (
 )
  WITH (fillfactor = 70);
 CREATE INDEX shard_job_id_idx ON core.shard (job_id);
-CREATE INDEX shard_open_idx ON core.shard (priority, shard_id) WHERE state in (0, 1, 2);
-COMMENT ON TABLE core.shard IS 'At most 512 photos of a job, claimed and finished together. lease_started: its photos are in hand.';
+CREATE INDEX shard_pending_idx ON core.shard (model_id, priority DESC, shard_id) WHERE state = 0;
+CREATE INDEX shard_taken_idx ON core.shard (shard_id) WHERE state in (1, 2);
+COMMENT ON TABLE core.shard IS 'At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains.';
 """
 
 VIEWS = r"""

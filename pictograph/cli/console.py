@@ -1,4 +1,4 @@
-"""What the commands share: the application, the two consoles, and the forms that answers take.
+"""What the commands share: the looks, the two consoles, and the forms that answers take. Light, for a quick --help.
 
 Answers go to standard output, everything else (progress, waiting, errors) to standard error.
 """
@@ -6,40 +6,48 @@ Answers go to standard output, everything else (progress, waiting, errors) to st
 import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from pictograph.places import EVERYTHING, servers
-from pictograph.stack import Service
-from pipeline.settings import Settings
+#: How every group of commands looks.
+STYLE: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 
-app = typer.Typer(
-    name="pictograph",
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    help="Photos in S3 become trustworthy category tags, per-user profiles and treemaps.",
-)
+PIPE_COLUMNS = 1000  # a table that goes into a file or a pipe is not squeezed into a terminal's width
 
-out = Console(soft_wrap=True, highlight=False)
-err = Console(stderr=True, soft_wrap=True, highlight=False)
+
+def _console(*, stderr: bool = False) -> Console:
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPE_COLUMNS
+    # Keys and messages come from anywhere: brackets in them are no markup.
+    return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False, width=width)
+
+
+out = _console()
+err = _console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per line, for machines.")]
 
 
+def plain(text: str) -> str:
+    """Text that is safe to show: what would move a terminal's cursor or ring its bell is written as an escape."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def say(text: str) -> None:
-    """A line of the answer, for people; no markup."""
-    out.print(text, markup=False)
+    """A line of the answer, for people."""
+    out.print(plain(text))
 
 
 def note(text: str) -> None:
     """A line about what is going on."""
-    err.print(text, markup=False, style="dim")
+    err.print(plain(text), style="dim")
+
+
+def warn(text: str) -> None:
+    """A line about what may not be meant."""
+    err.print(Text.assemble(("Warning: ", "bold yellow"), plain(text)))
 
 
 def emit(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
@@ -48,10 +56,14 @@ def emit(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
     sys.stdout.flush()
 
 
+def complain(message: str) -> None:
+    """Say what went wrong."""
+    err.print(Text.assemble(("Error: ", "bold red"), plain(message)))
+
+
 def fail(message: str, status: int) -> NoReturn:
     """Say what went wrong, and end."""
-    err.print("[bold red]Error:[/] ", end="")
-    err.print(message, markup=False)
+    complain(message)
     sys.exit(status)
 
 
@@ -60,15 +72,3 @@ def log_to_stderr(level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("botocore").setLevel(logging.WARNING)
-
-
-@contextmanager
-def ready(need: frozenset[Service] = EVERYTHING, *, quiet: bool = False) -> Iterator[Settings]:
-    """The settings, with every needed server answering."""
-
-    def waiting(missing: frozenset[Service]) -> None:
-        if missing and not quiet:
-            note(f"Starting {', '.join(sorted(service.value for service in missing))} ...")
-
-    with servers(Settings.read(), need, waiting) as settings:
-        yield settings

@@ -1,68 +1,70 @@
-"""Setting up and looking after: migrate, doctor, taxonomy build."""
+"""``pictograph migrate`` and ``pictograph doctor``: setting up and looking after."""
 
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from pictograph import checkup
-from pictograph.cli.console import Json, emit, out, ready, say
-from pictograph.cli.inspect import taxonomy_group
+from pictograph.checkup import Finding
+from pictograph.cli.connect import ready
+from pictograph.cli.console import STYLE, Json, emit, out, plain, say
 from pictograph.places import DATABASE
+from pipeline.errors import PictographError
+from pipeline.settings import Settings
 from pipeline.store import migrate as migrations
 from workers.ledger import open_database, register
 
-group = typer.Typer()
+group = typer.Typer(**STYLE)
 
 
 @group.command(epilog="Example: `PICTOGRAPH_DATABASE_URL=postgresql://... pictograph migrate`")
 def migrate(*, as_json: Json = False) -> None:
-    """Bring the database to the newest revision, and make the configured model known to it."""
+    """Bring the database to the newest revision.
+
+    Makes the configured model known to it, too. Safe to repeat.
+    """
     with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph migrate") as database:
         before, after = migrations.migrate(database)
         register(database, settings.model)
     if as_json:
         emit({"before": before, "after": after})
+    elif before == after:
+        say(f"The database is at revision {after} already.")
     else:
-        say(f"The database is at revision {after}" + (" already." if before == after else f" (before: {before})."))
+        say(f"The database is at revision {after} (before: {before or 'no tables'}).")
 
 
 @group.command(epilog="Example: `pictograph doctor --json`")
-def doctor(*, as_json: Json = False) -> None:
-    """Check every connection, the model and the versions; says what to do about each failure."""
-    with ready(quiet=as_json) as settings:
-        findings = checkup.examine(settings)
+def doctor(
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Recount the totals however many photos there are.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check every connection, the model and the versions.
+
+    Says what to do about each failure; exit status 1 if there is any.
+    """
+    settings = Settings.read()
+    try:
+        with ready(quiet=as_json) as found:
+            findings = checkup.examine(found, checkup.every_check(deep=deep))
+    except PictographError as exc:
+        stack = Finding(what="embedded servers", ok=False, detail=str(exc))
+        findings = [stack, *checkup.examine(settings, checkup.WITHOUT_SERVERS)]
     if as_json:
         for finding in findings:
             emit(finding.as_dict())
     else:
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        for finding in findings:
-            mark = "[green]ok[/]" if finding.ok else "[bold red]failed[/]"
-            table.add_row(mark, finding.what, finding.detail)
-        out.print(table)
+        out.print(_table(findings))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
-@taxonomy_group.command("build", epilog="Example: `pictograph taxonomy build --wordnet /usr/share/wordnet`")
-def build(
-    *,
-    labels: Annotated[
-        Path | None, typer.Option(help="labels.tsv: class index, synset id or name; default ImageNet-1k's.")
-    ] = None,
-    name: Annotated[str, typer.Option(help="The taxonomy's name.")] = "imagenet-1k",
-    wordnet: Annotated[Path, typer.Option(help="Folder with WordNet 3.0's data.noun (Debian: wordnet-base).")] = Path(
-        "/usr/share/wordnet"
-    ),
-    out_dir: Annotated[Path, typer.Option("--out", help="Where the built files go.")] = Path("."),
-    as_json: Json = False,
-) -> None:
-    """Build a hypernym graph from WordNet 3.0 for a list of labels; needs pictograph[wordnet]."""
-    from taxonomy.wordnet import build_files  # noqa: PLC0415 - needs nltk, which only builders install
-
-    with as_file(files("taxonomy") / "data" / "imagenet-1k.labels.tsv") as shipped:
-        path = build_files(labels or shipped, wordnet, out_dir, name)
-    emit({"file": str(path)}) if as_json else say(f"Built {path}.")
+def _table(findings: list[Finding]) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for finding in findings:
+        mark = Text("ok", "green") if finding.ok else Text("failed", "bold red")
+        table.add_row(mark, finding.what, plain(finding.detail))
+    return table

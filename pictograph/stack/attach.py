@@ -3,7 +3,6 @@
 import fcntl
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -12,7 +11,7 @@ from types import TracebackType
 from pictograph.stack import servers, wheels
 from pictograph.stack.home import ALL, POLL_SECONDS, Endpoints, Home, Service, Status, try_lock, wait_lock
 from pictograph.stack.ports import Ports
-from pictograph.stack.processes import last_line
+from pictograph.stack.processes import last_line, python, python_environment
 from pipeline.errors import ConfigurationError, ServiceDown
 
 LEAVE_SECONDS = 40.0  # a keeper that is leaving stops its servers, or kills them, well within this
@@ -138,12 +137,11 @@ def _start_keeper(place: Home, keeper_lock: int, started: int) -> None:
     if started >= KEEPERS:
         raise ServiceDown(f"The keeper of the embedded servers ended {KEEPERS} times; {log} says: {last_line(log)}")
     place.forget_status()
-    root = str(Path(__file__).resolve().parents[2])  # where this very code lies, wherever the caller stands
     with log.open("ab") as output:
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "pictograph.stack.keeper", str(place.folder), str(keeper_lock)],
+            python("pictograph.stack.keeper", str(place.folder), str(keeper_lock)),
             cwd="/",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, *_absolute(os.environ.get("PYTHONPATH"))])},
+            env=python_environment(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -153,7 +151,3 @@ def _start_keeper(place: Home, keeper_lock: int, started: int) -> None:
         )
     if done.returncode != 0:
         raise ServiceDown(f"The keeper of the embedded servers did not start; {log} says: {last_line(log)}")
-
-
-def _absolute(path: str | None) -> list[str]:
-    return [os.path.abspath(part) for part in (path or "").split(os.pathsep) if part]

@@ -57,7 +57,7 @@ class Credentials:
     broker_password: str = field(repr=False)
     s3_access_key_id: str
     s3_secret_access_key: str = field(repr=False)
-    s3_internal_key: str = field(repr=False)  # signs what SeaweedFS's own parts say to each other
+    s3_internal_key: str = field(repr=False)  # signs the requests for bytes between SeaweedFS's own parts
 
     @classmethod
     def fresh(cls) -> "Credentials":

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pipeline.errors import ConfigurationError, ServiceDown
 NOBODY = 65534  # PostgreSQL refuses to run as root; this uid owns nothing on any usual system
 ENVIRONMENT = {"PATH": os.defpath, "LANG": "C.UTF-8", "TZ": "UTC"}  # no PG*, WEED_* or LD_* of the caller's leaks in
 POLL_SECONDS = 0.02
+ROOT = str(Path(__file__).resolve().parents[2])  # where this very code lies, wherever the caller stands
 KILL_SECONDS = 5.0  # a killed process is gone well within this, unless its disk hangs
 
 #: Linux capabilities that let a process pass through folders of others, the weaker first: (bit, name).
@@ -84,6 +86,17 @@ def _setpriv() -> str:
     if path is None:
         raise ConfigurationError("The embedded servers need the command setpriv; install the package util-linux.")
     return path
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """A command that runs a module of ours; `-P` keeps the current folder, which may hold anything, off its path."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def python_environment() -> dict[str, str]:
+    """Our environment for a Python that starts in another folder than ours; its own children keep off theirs, too."""
+    path = [os.path.abspath(part) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *path]), "PYTHONSAFEPATH": "1"}
 
 
 def last_line(log: Path) -> str:

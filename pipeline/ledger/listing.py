@@ -5,8 +5,9 @@ Laws
    at the cursor and meets no photo twice.
 2. A photo is work for the job iff its model has no result for the photo's present content; all others are counted
    `skipped_unchanged`.
-3. A photo of the ledger that lies between the page's first and last key, and was not listed, is missing. What is
-   missing is subtracted only when the listing is complete, and only if it is no large part of the source.
+3. A photo of the ledger that lies in the stretch of keys that a page accounts for, and was neither listed nor refused
+   there, is missing, until any listing meets it. What is missing is subtracted only when the listing is complete, and
+   only if it is no large part of the source.
 """
 
 from collections import Counter
@@ -19,8 +20,8 @@ from pipeline.ledger import jobs
 from pipeline.ledger.cut import cut
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.redrive import create_shard
-from pipeline.records import Code, ItemState, Lease, Page, Refusal, WorkState
-from pipeline.sources.source import Interval
+from pipeline.records import Code, ItemState, Lease, Page, Refusal, TakenFrom, WorkState
+from pipeline.sources.source import Interval, Order
 from pipeline.store.staging import copy_rows
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta
@@ -34,7 +35,7 @@ _BUCKETS = """
 INSERT INTO core.bucket (uri) SELECT DISTINCT bucket FROM listed ORDER BY 1 ON CONFLICT DO NOTHING"""
 _USERS = """
 INSERT INTO core.app_user (name) SELECT DISTINCT owner COLLATE "C" FROM listed
-WHERE owner COLLATE "C" NOT IN (SELECT name FROM core.app_user) ORDER BY 1 ON CONFLICT DO NOTHING"""
+WHERE NOT EXISTS (SELECT FROM core.app_user u WHERE u.name = owner COLLATE "C") ORDER BY 1 ON CONFLICT DO NOTHING"""
 _LOCK_USERS = """
 SELECT FROM core.app_user u WHERE u.name IN (SELECT owner COLLATE "C" FROM listed) ORDER BY u.user_id FOR KEY SHARE"""
 _LOCK_PHOTOS = """
@@ -43,7 +44,7 @@ SELECT FROM core.photo p WHERE p.photo_id IN (
     JOIN listed l ON l.bucket = b.uri AND l.key COLLATE "C" = p.key) ORDER BY p.photo_id FOR NO KEY UPDATE"""
 
 # An object is met once per page; `met` has one row per photo, with what is new about it.
-_UPSERT = """
+_UPSERT = f"""
 WITH page AS (
     SELECT DISTINCT ON (b.bucket_id, l.key) b.bucket_id, l.key, u.user_id, l.etag, l.version_id, l.size, l.modified_at
     FROM listed l JOIN core.bucket b ON b.uri = l.bucket
@@ -59,7 +60,7 @@ WITH page AS (
         taken_at = CASE WHEN (p.etag, p.size) IS DISTINCT FROM (EXCLUDED.etag, EXCLUDED.size)
                         THEN EXCLUDED.taken_at ELSE p.taken_at END,
         taken_from = CASE WHEN (p.etag, p.size) IS DISTINCT FROM (EXCLUDED.etag, EXCLUDED.size)
-                          THEN 0 ELSE p.taken_from END,
+                          THEN {TakenFrom.OBJECT} ELSE p.taken_from END,
         gone_at = NULL
     WHERE (p.user_id, p.etag, p.size, p.version_id, p.gone_at)
           IS DISTINCT FROM (EXCLUDED.user_id, EXCLUDED.etag, EXCLUDED.size, EXCLUDED.version_id, NULL)
@@ -70,10 +71,13 @@ INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
 _MET = """
 INSERT INTO met
 SELECT p.photo_id, p.user_id, r.photo_id IS NULL OR r.content_rev < p.content_rev
-FROM (SELECT DISTINCT bucket, key FROM listed) l JOIN core.bucket b ON b.uri = l.bucket
-JOIN core.photo p ON p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C"
-JOIN core.app_user u ON u.user_id = p.user_id AND u.deleted_at IS NULL
+FROM (SELECT DISTINCT l.bucket, l.key FROM listed l
+      JOIN core.app_user o ON o.name = l.owner COLLATE "C" AND o.deleted_at IS NULL) l
+JOIN core.bucket b ON b.uri = l.bucket JOIN core.photo p ON p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C"
 LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id"""
+
+# Whoever noted it missing, it is there now: another job's listing may have been under way while it was uploaded.
+_FOUND_AGAIN = "DELETE FROM core.job_missing m USING met WHERE m.photo_id = met.photo_id"
 
 _ITEMS = f"""
 WITH new AS (
@@ -84,9 +88,14 @@ SELECT m.photo_id, m.user_id FROM new JOIN met m USING (photo_id)"""
 _MISSING = """
 INSERT INTO core.job_missing (job_id, photo_id)
 SELECT :job, p.photo_id FROM core.photo p JOIN core.bucket b USING (bucket_id)
-WHERE b.uri = :bucket AND p.key > :after AND p.key <= :upto AND p.gone_at IS NULL
+WHERE b.uri = :bucket AND {within} AND p.gone_at IS NULL AND p.key <> ALL (CAST(:refused AS text[]))
   AND p.created_at < (SELECT started_at FROM core.job WHERE job_id = :job)
   AND p.photo_id NOT IN (SELECT photo_id FROM met) ON CONFLICT DO NOTHING"""
+_WITHIN = {
+    Order.BYTES: "p.key > :after AND p.key <= :upto",
+    Order.TREE: "translate(p.key, '/', chr(1)) > translate(:after, '/', chr(1)) "
+    "AND translate(p.key, '/', chr(1)) <= translate(:upto, '/', chr(1))",
+}
 
 
 _ERASED = """
@@ -108,17 +117,23 @@ def record_page(
     for statement in (_BUCKETS, _USERS, _LOCK_USERS, _LOCK_PHOTOS, _UPSERT):
         connection.execute(text(statement))
     connection.execute(text(_MET), {"model": job.model_id})
+    connection.execute(text(_FOUND_AGAIN))
     collect_moved(connection)
     apply_delta(connection)
-    if span is not None:
-        connection.execute(
-            text(_MISSING), {"job": job.job_id, "bucket": span.bucket, "after": span.after, "upto": span.upto}
-        )
+    if span is not None and span.orders:
+        _note_missing(connection, job, page, span)
     due = [tuple(row) for row in connection.execute(text(_ITEMS), {"job": job.job_id})]
     for piece in cut(due, shard_photos):
         create_shard(connection, job.job_id, job.model_id, job.priority, piece)
     _count(connection, job, page, len(due))
-    jobs.add_notes(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
+    jobs.add_refusals(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
+
+
+def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) -> None:
+    refused = [refusal.name for refusal in page.refusals]
+    values = {"bucket": span.bucket, "after": span.after, "upto": span.upto, "refused": refused}
+    within = " AND ".join(_WITHIN[order] for order in sorted(span.orders))
+    connection.execute(text(_MISSING.format(within=within)), {"job": job.job_id, **values})
 
 
 def _create_work_tables(connection: Connection) -> None:
@@ -131,7 +146,7 @@ def _create_work_tables(connection: Connection) -> None:
 def _checkpoint(connection: Connection, lease: Lease, page: Page) -> None:
     listed = len(page.refs) + len(page.refusals) + len(page.gone)
     written = connection.execute(
-        text(f"""UPDATE core.list_range SET cursor = :cursor, listed = listed + :listed
+        text(f"""UPDATE core.list_range SET cursor = :cursor, listed = listed + :listed, deaths = 0
                  WHERE range_id = :id AND lease_epoch = :epoch AND state = {WorkState.LEASED}"""),
         {"cursor": page.cursor, "listed": listed, "id": lease.work_id, "epoch": lease.epoch},
     )
@@ -181,7 +196,8 @@ _FORGOTTEN = """
 WITH gone AS (
     UPDATE core.photo p SET gone_at = now() FROM (
         SELECT p.photo_id FROM core.photo p JOIN core.job_missing m USING (photo_id)
-        WHERE m.job_id = :job AND p.gone_at IS NULL ORDER BY p.photo_id FOR NO KEY UPDATE OF p) missing
+        WHERE m.job_id = :job AND p.gone_at IS NULL ORDER BY p.photo_id
+        FOR NO KEY UPDATE OF p FOR UPDATE OF m) missing
     WHERE p.photo_id = missing.photo_id RETURNING p.photo_id)
 INSERT INTO forgotten SELECT photo_id FROM gone"""
 

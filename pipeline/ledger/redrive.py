@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from pipeline.ledger import jobs, work
 from pipeline.ledger.cut import cut
-from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.records import Code, ItemState, JobState, Lease, PhotoResult, WorkState
+from pipeline.store.merge import merge
 from pipeline.store.tally import apply_tally, ensure_tally
 
 DEATHS_ALLOWED = 2  # at the second, a shard is split; a photo alone is quarantined
+LISTING_DEATHS_ALLOWED = 5  # in a row, without a page written in between
 WINDOW_PER_WORKER = 2  # messages in flight per living worker; the backlog stays in Postgres
-WORKER_SILENT_SECONDS = 60.0
+FAILURES_ALLOWED = 5  # of a shard in a row, by errors that no photo explains; then its job fails
 BATCH = 500
 INGEST_QUEUE = "ingest"
 
@@ -31,19 +34,27 @@ class Doorbell:
     work_id: int
 
 
+# Who lives but renews nothing is stuck, not dead. Who falls silent while Postgres itself is being restarted has not
+# died: nobody could renew a lease then.
 _EXPIRED = f"""
-SELECT s.shard_id, s.job_id, s.model_id, s.priority, s.photos, s.deaths,
-       s.lease_started AND (w.worker_id IS NULL OR w.last_seen < s.lease_until) AS died
+SELECT s.shard_id, s.job_id, s.model_id, s.lease_epoch, s.photos, s.deaths,
+       s.lease_started AND (w.worker_id IS NULL
+                            OR w.last_seen < clock_timestamp() - make_interval(secs => :silence))
+           AND pg_postmaster_start_time() < coalesce(w.last_seen, s.lease_until) AS died
 FROM core.shard s LEFT JOIN core.worker w ON w.worker_id = s.lease_owner
 WHERE s.state = {WorkState.LEASED} AND s.lease_until < clock_timestamp()
 ORDER BY s.shard_id LIMIT {BATCH} FOR UPDATE OF s SKIP LOCKED"""
 
 
-def expire_shards(connection: Connection, shard_photos: int) -> dict[str, int]:
-    """End leases that have run out; count deaths, split and quarantine. Returns how many of each."""
+def expire_shards(connection: Connection, shard_photos: int, lease_seconds: float) -> dict[str, int]:
+    """End leases that have run out; count deaths, split and quarantine. Returns how many of each.
+
+    `lease_seconds` is what the workers claim for: their hearts beat in its rhythm.
+    """
     done = {"expired": 0, "deaths": 0, "splits": 0, "quarantined": 0}
-    ensure_tally(connection)
-    for row in connection.execute(text(_EXPIRED)).all():
+    silence = work.silence_seconds(lease_seconds)
+    doomed: dict[int, list[Lease]] = {}
+    for row in connection.execute(text(_EXPIRED), {"silence": silence}).all():
         deaths = row.deaths + row.died
         done["expired"] += 1
         done["deaths"] += row.died
@@ -53,9 +64,25 @@ def expire_shards(connection: Connection, shard_photos: int) -> dict[str, int]:
             done["splits"] += 1
             _split(connection, row.shard_id, min(shard_photos, (row.photos + 1) // 2))
         else:
-            done["quarantined"] += _quarantine(connection, row.shard_id)
-    apply_tally(connection)
+            lease = Lease(work_id=row.shard_id, job_id=row.job_id, epoch=row.lease_epoch)
+            doomed.setdefault(row.model_id, []).append(lease)
+    for model_id, leases in doomed.items():
+        done["quarantined"] += _quarantine(connection, model_id, leases)
     return done
+
+
+def give_up_failing(connection: Connection, lease: Lease, error: str) -> bool:
+    """Hand a shard back after an error that no photo explains; at the fifth in a row its job fails. Whether it does."""
+    failures = work.release_failed(connection, lease, error)
+    if failures < FAILURES_ALLOWED:
+        return False
+    jobs.fail(
+        connection,
+        lease.job_id,
+        f"The work on shard {lease.work_id} failed {failures} times in a row ({error}); see the annotate worker's log, "
+        "then run the job again.",
+    )
+    return True
 
 
 def _back_to_pending(connection: Connection, shard_id: int, deaths: int) -> None:
@@ -96,33 +123,56 @@ def create_shard_like(connection: Connection, shard_id: int, photo_ids: list[int
     )
 
 
-_QUARANTINE = f"""
-WITH moved AS (
-    UPDATE core.job_item i SET state = {ItemState.FAILED}, code = {Code.QUARANTINED},
-           message = 'Killed the process that read it, twice; look at the photo, then retry it by hand.'
-    WHERE i.shard_id = :id AND i.state = {ItemState.PENDING} RETURNING i.job_id)
-INSERT INTO tally SELECT job_id, {ItemState.PENDING}, {Code.NONE}, -1 FROM moved
-UNION ALL SELECT job_id, {ItemState.FAILED}, {Code.QUARANTINED}, 1 FROM moved"""
+_QUARANTINED = "Ended the process that read it, twice; it is set aside until its bytes change."
 
 
-def _quarantine(connection: Connection, shard_id: int) -> int:
-    moved: int = connection.execute(text(_QUARANTINE), {"id": shard_id}).rowcount // 2
-    connection.execute(
-        text(f"UPDATE core.shard SET state = {WorkState.DONE}, lease_owner = NULL WHERE shard_id = :id"),
-        {"id": shard_id},
+def _quarantine(connection: Connection, model_id: int, leases: Sequence[Lease]) -> int:
+    """Store for the one photo of each shard that nobody shall try it again; returns how many photos.
+
+    It becomes a result like any other, so that the next job does not die of the same photo.
+    """
+    revision: int = connection.execute(
+        text("SELECT max(revision) FROM core.decision WHERE model_id = :model"), {"model": model_id}
+    ).scalar_one()
+    results = [
+        PhotoResult(task=task, state=ItemState.FAILED, code=Code.QUARANTINED, message=_QUARANTINED)
+        for lease in leases
+        for task in work.open_photos(connection, lease)
+    ]
+    merged = merge(
+        connection, model_id=model_id, decision_rev=revision, results=results, leases=leases, patience_seconds=0
     )
-    return moved
+    return merged.closed.get((ItemState.FAILED, Code.QUARANTINED), 0)
+
+
+_EXPIRED_RANGES = f"""
+UPDATE core.list_range r SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL, deaths = deaths + 1
+FROM (SELECT range_id FROM core.list_range WHERE state = {WorkState.LEASED} AND lease_until < clock_timestamp()
+      ORDER BY 1 FOR UPDATE SKIP LOCKED) expired
+WHERE r.range_id = expired.range_id RETURNING r.job_id, r.deaths, r.cursor"""
 
 
 def expire_ranges(connection: Connection) -> int:
-    """Hand key ranges whose lease has run out back to the front; their checkpoints stand."""
-    result = connection.execute(
-        text(f"""UPDATE core.list_range SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL,
-                        deaths = deaths + 1
-                 WHERE range_id IN (SELECT range_id FROM core.list_range WHERE state = {WorkState.LEASED}
-                     AND lease_until < clock_timestamp() FOR UPDATE SKIP LOCKED)""")
-    )
-    return result.rowcount
+    """Hand key ranges whose lease has run out back to the front; their checkpoints stand.
+
+    A listing that ends its worker again and again at the same page would do so for ever: it fails its job.
+    """
+    expired = connection.execute(text(_EXPIRED_RANGES)).all()
+    for job_id, deaths, cursor in expired:
+        if deaths >= LISTING_DEATHS_ALLOWED:
+            place = f"after {cursor!r}" if cursor else "at its beginning"
+            jobs.fail(
+                connection,
+                job_id,
+                f"The listing broke off {deaths} times {place}; see the ingest worker's log, then run the job again.",
+            )
+    return len(expired)
+
+
+def forget_dead_workers(connection: Connection) -> int:
+    """Take workers off the list that nobody has heard of for a day; no lease lasts that long."""
+    old = text("DELETE FROM core.worker WHERE last_seen < now() - interval '1 day'")
+    return connection.execute(old).rowcount
 
 
 def unqueue(connection: Connection, older_than_seconds: float) -> int:
@@ -225,14 +275,11 @@ def annotate_queue(model: str) -> str:
 
 
 def _room(connection: Connection, queue: str, table_where: str) -> int:
-    living: int = connection.execute(
-        text("SELECT count(*) FROM core.worker WHERE queue = :queue AND last_seen > now() - make_interval(secs => :s)"),
-        {"queue": queue, "s": WORKER_SILENT_SECONDS},
-    ).scalar_one()
+    """How many messages may be sent to a queue: none where no worker listens, each would only grow stale."""
     queued: int = connection.execute(
         text(f"SELECT count(*) FROM {table_where} state = {WorkState.QUEUED}")
     ).scalar_one()
-    return max(0, WINDOW_PER_WORKER * max(1, living) - queued)
+    return max(0, WINDOW_PER_WORKER * work.living(connection, queue) - queued)
 
 
 _FINISH_JOBS = f"""
@@ -242,11 +289,13 @@ UPDATE core.job j SET finished_at = now(), state = CASE
 FROM (SELECT job_id FROM core.job WHERE state = {JobState.RUNNING} ORDER BY 1 FOR UPDATE SKIP LOCKED) running
 WHERE j.job_id = running.job_id
   AND NOT EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id AND r.state <> {WorkState.DONE})
+  AND NOT EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id
+                  AND s.state IN ({WorkState.PENDING}, {WorkState.QUEUED}, {WorkState.LEASED}))
   AND NOT EXISTS (SELECT FROM core.job_count c WHERE c.job_id = j.job_id
                   AND c.state IN ({ItemState.PENDING}, {ItemState.RETRY}) AND c.photos > 0)
 RETURNING j.job_id"""
 
 
 def finish_jobs(connection: Connection) -> list[int]:
-    """End the jobs whose listing is complete and whose photos are all in a terminal state."""
+    """End the jobs whose listing is complete and whose shards and photos are all in a terminal state."""
     return list(connection.execute(text(_FINISH_JOBS)).scalars())

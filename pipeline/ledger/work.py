@@ -12,8 +12,10 @@ Laws
 1. A claim commits before any work; there is one winner, whatever the number of messages.
 2. Every later statement of the holder names its epoch, and does nothing when the epoch has moved on.
 3. Only the database's clock is read.
-4. A *death* is a lease that expired unreleased, begun (`lease_started`), while its worker fell silent. Nothing else
-   brings a photo nearer to quarantine.
+4. A *death* is a lease that expired unreleased, begun (`lease_started`), of a worker that has been silent for several
+   beats of its heart. Nothing else brings a photo nearer to quarantine.
+5. A *failure* is a shard handed back because of an error that no photo and no service explains. Such a shard waits
+   longer each time, and is never taken ahead beside another one, so that each failure finds its cause.
 """
 
 from collections.abc import Sequence
@@ -21,7 +23,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from pipeline.records import ItemState, JobState, Lease, PhotoTask, Version, WorkState
+from pipeline.errors import LeaseLost
+from pipeline.records import ItemState, JobState, Lease, PhotoTask, TakenFrom, Version, WorkState
+
+BEATS_PER_LEASE = 4
+SLOWEST_BEAT_SECONDS = 20.0
+BEATS_MISSED = 3  # by who is taken for dead; fewer than a lease has, so that a lease that ends tells of a death
+WORKER_SILENT_SECONDS = BEATS_MISSED * SLOWEST_BEAT_SECONDS  # nobody who lives is silent for so long
+
+FAILURE_PAUSE_SECONDS = 5.0  # after the first failure of a shard; doubled by each further one in a row
 
 OPEN = f"{WorkState.PENDING}, {WorkState.QUEUED}"
 
@@ -34,7 +44,8 @@ RETURNING w.{key}, w.job_id, w.lease_epoch"""
 
 _CLAIM_NEXT = f"""
 SELECT s.shard_id FROM core.shard s JOIN core.job j USING (job_id)
-WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
+WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND s.failures = 0
+  AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())
 ORDER BY s.priority DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED"""
 
@@ -50,11 +61,17 @@ UPDATE {{table}} w SET state = {WorkState.PENDING}, lease_owner = NULL, lease_un
 FROM unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[])) AS l(id, epoch)
 WHERE w.{{key}} = l.id AND w.lease_epoch = l.epoch AND w.state = {WorkState.LEASED}"""
 
+_FAILED = f"""
+UPDATE core.shard s SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL, failures = failures + 1,
+       error = :error, next_attempt_at = now() + make_interval(secs => :pause * 2 ^ least(failures, 10))
+WHERE s.shard_id = :id AND s.lease_epoch = :epoch AND s.state = {WorkState.LEASED} RETURNING s.failures"""
+
 
 @dataclass(frozen=True)
 class WorkTable:
     """One of the two kinds of work."""
 
+    name: str
     table: str
     key: str
     reset: str  # what a claim clears beside the lease
@@ -79,20 +96,50 @@ class WorkTable:
         held = connection.execute(text(statement), {**_pairs(leases), "seconds": lease_seconds}).scalars()
         return frozenset(held)
 
+    def confirm(self, connection: Connection, lease: Lease) -> None:
+        """Make sure that `lease` is held until this transaction ends.
+
+        Raises:
+            LeaseLost: it is not; somebody else may have it.
+        """
+        query = f"""SELECT FROM {self.table} WHERE {self.key} = :id AND lease_epoch = :epoch
+                    AND state = {WorkState.LEASED} FOR NO KEY UPDATE"""
+        if connection.execute(text(query), {"id": lease.work_id, "epoch": lease.epoch}).first() is None:
+            raise LeaseLost(f"{self.name} {lease.work_id} is held by another worker now.")
+
     def release(self, connection: Connection, leases: Sequence[Lease], delay_seconds: float = 0) -> None:
         """Hand `leases` back, unfinished; nobody is blamed. They may be claimed again after the delay."""
         statement = _RELEASE.format(table=self.table, key=self.key)
         connection.execute(text(statement), {**_pairs(leases), "delay": delay_seconds})
 
 
-SHARDS = WorkTable("core.shard", "shard_id", ", lease_started = false")
-RANGES = WorkTable("core.list_range", "range_id", "")
+SHARDS = WorkTable("Shard", "core.shard", "shard_id", ", lease_started = false")
+RANGES = WorkTable("Range", "core.list_range", "range_id", "")
+
+
+def beat_seconds(lease_seconds: float) -> float:
+    """How often a worker says that it lives: several times per lease."""
+    return min(SLOWEST_BEAT_SECONDS, lease_seconds / BEATS_PER_LEASE)
+
+
+def silence_seconds(lease_seconds: float) -> float:
+    """How long a worker must not have been heard of to be taken for dead: several beats, but less than a lease."""
+    return BEATS_MISSED * beat_seconds(lease_seconds)
 
 
 def claim_next_shard(connection: Connection, model_id: int, owner: str, lease_seconds: float) -> Lease | None:
-    """Take the foremost pending shard of the model, without waiting for its message."""
+    """Take the foremost pending shard of the model, without waiting for its message; none that has failed before."""
     shard_id = connection.execute(text(_CLAIM_NEXT), {"model": model_id}).scalar()
     return None if shard_id is None else SHARDS.claim(connection, shard_id, owner, lease_seconds)
+
+
+def release_failed(connection: Connection, lease: Lease, error: str) -> int:
+    """Hand a shard back after an error that no photo explains; it waits, longer each time.
+
+    Returns how often it has failed in a row (a merge that closes a photo of it starts anew); 0 if it is not held.
+    """
+    values = {"id": lease.work_id, "epoch": lease.epoch, "error": error, "pause": FAILURE_PAUSE_SECONDS}
+    return connection.execute(text(_FAILED), values).scalar() or 0
 
 
 def mark_started(connection: Connection, lease: Lease) -> None:
@@ -125,7 +172,8 @@ def cursor_of(connection: Connection, lease: Lease) -> str | None:
 def note_changed(connection: Connection, task: PhotoTask, version: Version) -> None:
     """Write down that a photo's bytes are no longer those that were listed; does nothing if a lister knows already."""
     connection.execute(
-        text("""UPDATE core.photo SET etag = :etag, size = :size, content_rev = content_rev + 1
+        text(f"""UPDATE core.photo SET etag = :etag, size = :size, content_rev = content_rev + 1,
+                                      taken_from = {TakenFrom.OBJECT}
                 WHERE photo_id = :photo AND content_rev = :rev AND (etag, size) <> (:etag, :size)"""),
         {"etag": version.etag, "size": version.size, "photo": task.photo_id, "rev": task.content_rev},
     )
@@ -139,6 +187,13 @@ def note_worker(connection: Connection, worker_id: str, queue: str, *, progresse
                     last_progress = CASE WHEN :progressed THEN now() ELSE core.worker.last_progress END"""),
         {"id": worker_id, "queue": queue, "progressed": progressed},
     )
+
+
+def living(connection: Connection, queue: str) -> int:
+    """How many workers that listen to `queue` are alive: those heard of within the last minute."""
+    query = "SELECT count(*) FROM core.worker WHERE queue = :queue AND last_seen > now() - make_interval(secs => :s)"
+    count: int = connection.execute(text(query), {"queue": queue, "s": WORKER_SILENT_SECONDS}).scalar_one()
+    return count
 
 
 def forget_worker(connection: Connection, worker_id: str) -> None:

@@ -2,16 +2,19 @@
 
 Only regular files count: symbolic links, pipes, sockets and devices are passed over with a reason. The etag of a file
 is its size and modification time in nanoseconds.
+
+Each page reads again the folders on the way to its cursor: cheap where each user has a folder of thousands, quadratic
+in one flat folder (a million files in it are a thousand listings of a million names).
 """
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
-from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError
+from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, Page, PhotoRef, Refusal, Version
 from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
 from pipeline.sources.user_rule import UserRule
@@ -27,7 +30,7 @@ class Folder:
         self.prefix = str(self.root).rstrip("/") + "/"
         self.rule = rule
 
-    def check(self) -> None:
+    def check(self, *, may_be_empty: bool = False) -> None:
         """See `Source.check`."""
         try:
             if not self.root.is_dir():
@@ -35,24 +38,29 @@ class Folder:
             first = next(_walk(self.prefix, None), None)
         except PermissionError as exc:
             raise SourceError(f"{exc.filename} cannot be read; give this user permission to read the folder.") from exc
-        if first is None:
+        if first is None and not may_be_empty:
             raise SourceError(f"The folder {self.root} is empty; put photos into it first.")
 
     def page(self, cursor: str | None, limit: int) -> Page:
-        """See `Source.page`; the cursor is the last path."""
+        """See `Source.page`; the cursor is the last path that can be stored, and a page ends with one.
+
+        Names that cannot be stored cannot be a cursor: those on the way come along, on top of `limit`.
+        """
         try:
-            paths = list(islice(_walk(self.prefix, cursor), limit))
+            paths = _take(_walk(self.prefix, cursor), limit)
+            met = [entry for path in paths if (entry := self._meet(path)) is not None]
         except PermissionError as exc:
             raise SourceError(f"{exc.filename} cannot be read; give this user permission to read the folder.") from exc
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, NotADirectoryError) as exc:
             raise SourceError(f"{exc.filename} vanished while the folder was listed; run the job again.") from exc
-        met = [entry for path in paths if (entry := self._meet(path)) is not None]
+        except OSError as exc:
+            raise ServiceDown(f"{exc.filename or self.root} cannot be listed: {exc.strerror}.") from exc
         return Page(
             refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
             refusals=tuple(entry for entry in met if isinstance(entry, Refusal)),
             gone=(),
-            cursor=_storable_cursor(paths, cursor or self.prefix),
-            last=len(paths) < limit,
+            cursor=next(filter(storable, reversed(paths)), cursor or self.prefix),
+            last=sum(map(storable, paths)) < limit,
         )
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
@@ -90,14 +98,21 @@ def _walk(prefix: str, after: str | None) -> Iterator[str]:
     for name in sorted(entries, key=os.fsencode):
         path = prefix + name
         if name.endswith("/"):
-            if after is None or not os.fsencode(after) > os.fsencode(after_prefix(path)):
+            if after is None or after.startswith(path) or os.fsencode(after) < os.fsencode(path):
                 yield from _walk(path, after)
         elif after is None or os.fsencode(path) > os.fsencode(after):
             yield path
 
 
-def _storable_cursor(paths: list[str], before: str) -> str:
-    return next((path for path in reversed(paths) if storable(path)), before)
+def _take(paths: Iterator[str], limit: int) -> list[str]:
+    """Paths up to and with the `limit`-th that can be stored."""
+    taken: list[str] = []
+    for path in paths:
+        taken.append(path)
+        limit -= storable(path)
+        if limit == 0:
+            break
+    return taken
 
 
 def _etag(about: os.stat_result) -> str:
@@ -110,6 +125,8 @@ def local_version(path: str) -> Version:
         about = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise PhotoGone(f"{path} is no longer there.") from exc
+    except OSError as exc:
+        raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
     if not stat.S_ISREG(about.st_mode):
         raise PhotoGone(f"{path} is no plain file any more.")
     return Version(etag=_etag(about), size=about.st_size)
@@ -121,21 +138,32 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
     Raises:
         PhotoGone: it is no longer there, or no plain file any more.
         PhotoChanged: it is not the file that was listed.
-        ServiceDown: the disk or the permissions fail us.
+        PhotoUnreadable: we may look at it, but not read it.
+        ServiceDown: the disk fails us, or we may not even look.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (FileNotFoundError, NotADirectoryError) as exc:
         raise PhotoGone(f"{path} is no longer there.") from exc
     except OSError as exc:
+        if exc.errno == errno.ELOOP:
+            raise PhotoGone(f"{path} is no plain file any more.") from exc
+        if isinstance(exc, PermissionError) and os.path.lexists(path):
+            reason = f"{path} may not be read by this user; give permission, and run the job again."
+            raise PhotoUnreadable(reason, Code.FORBIDDEN) from exc
         raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
-    with os.fdopen(fd, "rb") as file:
+    try:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             raise PhotoGone(f"{path} is no plain file any more.")
         if _etag(about) != etag:
             raise PhotoChanged(f"{path} was changed since it was listed.")
-        data = file.read(limit + 1)
+        with open(fd, "rb", closefd=False) as file:
+            data = file.read(limit + 1)
+    except OSError as exc:
+        raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
+    finally:
+        os.close(fd)
     if len(data) != about.st_size:
         raise PhotoChanged(f"{path} changed while it was read.")
     return data

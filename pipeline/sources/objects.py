@@ -1,6 +1,6 @@
 """One photo's bytes, for whoever needs just one: thumbnails and checks. (Workers fetch in bulk: `workers.fetch`.)"""
 
-from pipeline.errors import PhotoChanged
+from pipeline.errors import PhotoChanged, PhotoGone, SourceError
 from pipeline.records import Version
 from pipeline.sources.folder import LOCAL, read_local
 from pipeline.sources.s3 import S3Access, parse_uri, translated
@@ -12,6 +12,31 @@ class Objects:
     def __init__(self, access: S3Access) -> None:
         self.place = access.place
         self._client = access.client()
+
+    def has(self, bucket: str) -> bool:
+        """Whether the bucket is there, be it closed to us; ServiceDown if nobody answers."""
+        name, _ = parse_uri(bucket)
+        try:
+            with translated(self.place, name):
+                self._client.head_bucket(Bucket=name)
+        except PhotoGone:
+            return False
+        except SourceError:
+            return True  # it refuses us, so it is there
+        return True
+
+    def lets_in(self, bucket: str, key: str) -> bool:
+        """Whether these credentials may still list the bucket where `key` is; ServiceDown if nobody answers.
+
+        Not HEAD of the bucket: rights that are given for one prefix only would not allow it.
+        """
+        name, _ = parse_uri(bucket)
+        try:
+            with translated(self.place, name):
+                self._client.list_objects_v2(Bucket=name, Prefix=key, MaxKeys=1)
+        except (PhotoGone, SourceError):
+            return False
+        return True
 
     def head(self, bucket: str, key: str) -> Version:
         """What the object is now; PhotoGone if it is not there any more."""

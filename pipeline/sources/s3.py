@@ -1,11 +1,14 @@
 """Photos under an S3 prefix, listed with boto3; and the one place that knows how S3 says no.
 
 S3 lists keys in the order of their UTF-8 bytes, at most 1,000 at a time; `StartAfter` resumes after any key, so the
-checkpoint is simply the last key. (Directory buckets have neither order nor StartAfter and are refused by their name.)
+checkpoint is simply the last key. Some servers go folder by folder instead (SeaweedFS): they resume as well, but what
+lies between two keys is then another stretch, so each page says which orders it agrees with. (Directory buckets have
+neither order nor StartAfter and are refused by their name.)
 """
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,10 +26,10 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
-from pipeline.errors import PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
+from pipeline.errors import AccessDenied, PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
 from pipeline.records import Code, Page, PhotoRef, Refusal
 from pipeline.settings import Settings
-from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
+from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, orders_of, storable
 from pipeline.sources.user_rule import UserRule
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import ObjectTypeDef
 
 AMAZON = "aws"  # PICTOGRAPH_S3_ENDPOINT_URL=aws means Amazon's own endpoints
+
+_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # what the SDK lets through
+_DIRECTORY_BUCKET = "--x-s3"  # how the names of directory buckets end
 
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
 _CREDENTIALS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"})
@@ -66,6 +72,20 @@ class S3Access:
         """The endpoint, for messages."""
         return self.endpoint_url or f"Amazon S3 ({self.region})"
 
+    def session(self) -> boto3.Session:
+        """Who we are: the given keys, or whoever the usual AWS chain finds."""
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise SourceError(
+                "Half of the S3 credentials is set; set both PICTOGRAPH_S3_ACCESS_KEY_ID and "
+                "PICTOGRAPH_S3_SECRET_ACCESS_KEY, or neither."
+            )
+        with translated(self.place):
+            return boto3.Session(
+                aws_access_key_id=self.access_key_id,
+                aws_secret_access_key=self.secret_access_key,
+                region_name=self.region,
+            )
+
     def client(self, connections: int = 16) -> "S3Client":
         """A client; threads may share it, processes may not."""
         own = self.endpoint_url is not None
@@ -80,14 +100,7 @@ class S3Access:
             response_checksum_validation="when_required" if own else "when_supported",
         )
         with translated(self.place):
-            return boto3.client(
-                "s3",
-                endpoint_url=self.endpoint_url,
-                aws_access_key_id=self.access_key_id,
-                aws_secret_access_key=self.secret_access_key,
-                region_name=self.region,
-                config=config,
-            )
+            return self.session().client("s3", endpoint_url=self.endpoint_url, config=config)
 
 
 @contextmanager
@@ -113,31 +126,40 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
     code = str(exc.response.get("Error", {}).get("Code", ""))
     status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "NoSuchBucket":
-        return SourceError(f"There is no bucket {what} at {place}; check the name and the endpoint.")
+        return _no_bucket(what, place)
     if code in _CREDENTIALS:
         return SourceError(f"S3 at {place} refuses our credentials ({code}); check the access key and its secret.")
     if code in _THROTTLED or status == 503:
         return Throttled(f"S3 at {place} asks us to slow down ({code}).")
     if code in ("AccessDenied", "403", "Forbidden") or status == 403:
-        return SourceError(f"Our S3 credentials may not read {what or place}; ask for list and read permission.")
+        return AccessDenied(
+            f"Our S3 credentials may not list or read {what or place}; ask for list and read permission."
+        )
     if code in _GONE or status == 404:
         return PhotoGone(f"{what} is no longer there.")
     if code == "PreconditionFailed" or status == 412:
         return PhotoChanged(f"{what} was overwritten since it was listed.")
     if status >= 500:
         return ServiceDown(f"S3 at {place} failed with {status} {code}.")
-    return SourceError(f"S3 at {place} refused {what}: {code} {exc.response.get('Error', {}).get('Message', '')}.")
+    message = str(exc.response.get("Error", {}).get("Message", "")).rstrip(". ")
+    return SourceError(f"S3 at {place} refused {what} ({code}: {message}); check the address.")
+
+
+def _no_bucket(name: str, place: str) -> SourceError:
+    return SourceError(f"There is no bucket {name} at {place}; check the name and the endpoint.")
 
 
 def parse_uri(uri: str) -> tuple[str, str]:
     """Split ``s3://bucket/prefix`` into bucket and prefix.
 
     Raises:
-        SourceError: no bucket is named.
+        SourceError: no bucket is named, or none that can be.
     """
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     if not uri.startswith("s3://") or not bucket:
         raise SourceError(f"{uri!r} is no S3 address; write s3://bucket/prefix.")
+    if not _BUCKET.fullmatch(bucket):
+        raise SourceError(f"{bucket!r} is no bucket's name; it has only letters, digits, dots and hyphens.")
     return bucket, prefix
 
 
@@ -146,43 +168,56 @@ class S3Prefix:
 
     def __init__(self, uri: str, rule: UserRule, access: S3Access) -> None:
         self.bucket, prefix = parse_uri(uri)
+        if self.bucket.endswith(_DIRECTORY_BUCKET):
+            raise SourceError(f"{self.bucket} is a directory bucket, and lists in no order; copy the photos elsewhere.")
         self.prefix = prefix if prefix.endswith("/") or not prefix else prefix + "/"
         self.rule = rule
         self.place = access.place
         self.client = access.client()
 
-    def check(self) -> None:
-        """See `Source.check`."""
-        if not self._list(None, 1):
+    def check(self, *, may_be_empty: bool = False) -> None:
+        """See `Source.check`; that objects may be read, and not only listed, is tried on the first one."""
+        objects, _ = self._list(None, 1)
+        if not objects and may_be_empty:
+            return
+        if not objects:
             raise SourceError(
                 f"There is nothing under s3://{self.bucket}/{self.prefix}; check the prefix, or upload photos first."
             )
+        key = objects[0]["Key"]
+        with suppress(PhotoGone), translated(self.place, f"s3://{self.bucket}/{key}"):
+            self.client.head_object(Bucket=self.bucket, Key=key)
 
     def page(self, cursor: str | None, limit: int) -> Page:
         """See `Source.page`; the cursor is the last key."""
-        objects = self._list(cursor, limit)
+        objects, more = self._list(cursor, limit)
         met = [self._meet(item) for item in objects]
-        last = len(objects) < limit
         end = objects[-1]["Key"] if objects else cursor or self.prefix
         return Page(
             refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
             refusals=tuple(entry for entry in met if isinstance(entry, Refusal)),
             gone=(),
             cursor=end,
-            last=last,
+            last=not more,
         )
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
         """See `Source.covered`: everything between the two cursors; on the last page, to the end of the prefix."""
+        after = cursor or self.prefix
         upto = after_prefix(self.prefix) if page.last else page.cursor
-        return Interval(bucket=f"s3://{self.bucket}", after=cursor or self.prefix, upto=upto)
+        orders = orders_of([after, *(ref.key for ref in page.refs), page.cursor])
+        return Interval(bucket=f"s3://{self.bucket}", after=after, upto=upto, orders=orders)
 
-    def _list(self, after: str | None, limit: int) -> "list[ObjectTypeDef]":
+    def _list(self, after: str | None, limit: int) -> "tuple[list[ObjectTypeDef], bool]":
+        """The next objects, and whether there are more. A page may be short, or even empty, and not be the last."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=self.prefix, StartAfter=after or "", PaginationConfig={"PageSize": limit}
+        )
         with translated(self.place, self.bucket):
-            answer = self.client.list_objects_v2(
-                Bucket=self.bucket, Prefix=self.prefix, StartAfter=after or "", MaxKeys=limit
-            )
-        return answer.get("Contents", [])
+            for answer in pages:
+                if answer.get("Contents"):
+                    return answer["Contents"], answer.get("IsTruncated", False)
+        return [], False
 
     def _meet(self, item: "ObjectTypeDef") -> PhotoRef | Refusal:
         key, size = item["Key"], item["Size"]
@@ -203,10 +238,28 @@ class S3Prefix:
         )
 
 
+def check_bucket(access: S3Access, bucket: str) -> None:
+    """Ask whether the bucket is there and open to us; needs the right to list it, no other.
+
+    Raises:
+        AccessDenied: it is closed to us, or the credentials are wrong: S3 does not say which.
+        SourceError: there is no such bucket.
+        ServiceDown: nobody answers.
+    """
+    client = access.client()
+    try:
+        with translated(access.place, bucket):
+            client.head_bucket(Bucket=bucket)
+    except PhotoGone as exc:
+        raise _no_bucket(bucket, access.place) from exc
+
+
 def create_bucket(access: S3Access, bucket: str) -> None:
     """Create the bucket unless it is there."""
     client = access.client()
-    with translated(access.place, bucket):
-        names = [found["Name"] for found in client.list_buckets().get("Buckets", [])]
-        if bucket not in names:
+    try:
+        with translated(access.place, bucket):
+            client.head_bucket(Bucket=bucket)
+    except PhotoGone:
+        with translated(access.place, bucket):
             client.create_bucket(Bucket=bucket)

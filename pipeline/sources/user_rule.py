@@ -22,8 +22,10 @@ class UserRule:
         """Compile `template`: `{user}` is one path segment, `{photo}` the rest, all else stands for itself.
 
         Raises:
-            ConfigurationError: a placeholder is missing, doubled or unknown.
+            ConfigurationError: a placeholder is missing, doubled or unknown, or `fixed` is no name.
         """
+        if fixed is not None and not (fixed.strip() and fixed.isprintable()):
+            raise ConfigurationError(f"--user {fixed!r} is no name; give one that can be read.")
         names = _PLACEHOLDER.findall(template)
         wrong = [name for name in names if name not in _PATTERNS]
         if wrong or sorted(names) != ["photo", "user"]:

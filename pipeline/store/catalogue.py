@@ -93,17 +93,6 @@ def _insert_decision(connection: Connection, model_id: int, decision: Decision, 
     )
 
 
-def registered_model(connection: Connection, name: str) -> int:
-    """The id of the newest model of that name; ConfigurationError if none is registered."""
-    query = text("SELECT model_id FROM core.model WHERE name = :name ORDER BY model_id DESC LIMIT 1")
-    model_id = connection.execute(query, {"name": name}).scalar()
-    if model_id is None:
-        raise ConfigurationError(
-            f"The database knows no model {name!r}; start a worker that serves it: `pictograph worker --model {name}`."
-        )
-    return int(model_id)
-
-
 def _register_taxonomy(connection: Connection, taxonomy: Taxonomy) -> int:
     digest = bytes.fromhex(taxonomy.sha256)
     query = text("SELECT taxonomy_id FROM core.taxonomy WHERE sha256 = :sha256")

@@ -7,7 +7,8 @@ Theory of operation
 
 Laws
 1. A repeat is a no-op: a result wins only if its (content_rev, decision_rev, seen by the model) is greater than the
-   stored one's; an item is closed only if it is open. So a COMMIT whose reply was lost may be sent again.
+   stored one's; an item is closed only if it is open, and sent to wait only if it does not wait already. So a COMMIT
+   whose reply was lost may be sent again.
 2. A result counts only if the photo still has the content that was read (`content_rev`); otherwise the item goes back
    to `retry`, at once.
 3. Users under erasure are skipped; the lock on the user row makes the eraser wait for us, or us see the tombstone.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, WorkState
+from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
 from pipeline.store.staging import Field, copy_rows
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import COLLECT, apply_delta, collect_forgotten, ensure_delta
@@ -60,15 +61,15 @@ SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, p.user_id,
     CASE WHEN u.deleted_at IS NOT NULL THEN {Code.NONE} WHEN p.gone_at IS NOT NULL THEN {Code.GONE}
          WHEN p.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END
 FROM staged s JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
-ORDER BY s.job_id, s.photo_id, s.content_rev DESC"""
+ORDER BY s.job_id, s.photo_id, s.content_rev DESC, s.state = {ItemState.SUCCEEDED} DESC, s.state DESC"""
 
 # `results` holds a photo once, though two jobs may bring it in one batch.
 _STORE = f"""
 WITH results AS (
     SELECT DISTINCT ON (photo_id) * FROM verdict
     WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
-      AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE})
-    ORDER BY photo_id, content_rev DESC
+      AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE}, {Code.FORBIDDEN})
+    ORDER BY photo_id, content_rev DESC, final = {ItemState.SUCCEEDED} DESC
 ), changed AS (
     INSERT INTO core.photo_result AS r (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline,
                                         nodes, masses, tags, sha256)
@@ -86,10 +87,10 @@ WITH results AS (
 ), collected AS ({COLLECT})
 SELECT count(*) FROM changed"""
 
-_TAKEN = """
-UPDATE core.photo p SET taken_at = v.taken_at, taken_from = 1
+_TAKEN = f"""
+UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
 FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
-WHERE p.photo_id = v.photo_id AND p.taken_from = 0 AND p.taken_at <> v.taken_at"""
+WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT} AND p.taken_at <> v.taken_at"""
 
 _GONE = f"""
 WITH gone AS (
@@ -115,11 +116,19 @@ WITH moved AS (
                 {BACKOFF_LAST_SECONDS}, {BACKOFF_FIRST_SECONDS} * 2 ^ least(i.attempts, 10)))
             WHEN v.final = {ItemState.RETRY} THEN now() END
     FROM verdict v
-    WHERE i.job_id = v.job_id AND i.photo_id = v.photo_id AND i.state IN ({ItemState.PENDING}, {ItemState.RETRY})
+    WHERE i.job_id = v.job_id AND i.photo_id = v.photo_id
+      AND (i.state = {ItemState.PENDING} OR i.state = {ItemState.RETRY} AND v.final <> {ItemState.RETRY})
     RETURNING i.job_id, old.state AS old_state, old.code AS old_code, new.state AS new_state, new.code AS new_code
 ) INSERT INTO tally
   SELECT job_id, old_state, old_code, -count(*) FROM moved GROUP BY 1, 2, 3
   UNION ALL SELECT job_id, new_state, new_code, count(*) FROM moved GROUP BY 1, 2, 3"""
+
+# Who got something done is no hopeless case: what failed before had another reason.
+_UNBLAME = """
+UPDATE core.shard s SET failures = 0, error = NULL
+FROM (SELECT shard_id FROM core.shard WHERE shard_id = ANY (CAST(:ids AS bigint[])) AND failures > 0
+      ORDER BY 1 FOR NO KEY UPDATE) mine
+WHERE s.shard_id = mine.shard_id"""
 
 _FINISH = f"""
 UPDATE core.shard s SET state = {WorkState.DONE}, lease_owner = NULL, lease_until = NULL
@@ -145,6 +154,7 @@ def merge(
     _create_work_tables(connection)
     connection.execute(text(_LOCK_USERS))
     connection.execute(text(_LOCK_PHOTOS))
+    connection.execute(text(_LOCK_USERS))  # again: a lister may just have given a photo to somebody else
     connection.execute(text(_VERDICT))
     stored = connection.execute(text(_STORE), {"model": model_id, "decision": decision_rev}).scalar_one()
     connection.execute(text(_TAKEN))
@@ -153,10 +163,15 @@ def merge(
     apply_delta(connection)
     connection.execute(text(_CLOSE), {"patience": patience_seconds})
     closed = apply_tally(connection)
+    if closed:
+        connection.execute(text(_UNBLAME), {"ids": sorted({result.task.shard_id for result in results})})
     finished = connection.execute(
         text(_FINISH), {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
     ).scalars()
-    return Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    merged = Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    for table in ("staged", "verdict", "forgotten"):  # or a second call in the same transaction would merge it again
+        connection.execute(text(f"DELETE FROM {table}"))
+    return merged
 
 
 def _create_work_tables(connection: Connection) -> None:
@@ -185,5 +200,5 @@ def _row(result: PhotoResult) -> Sequence[Field]:
         note.tags if note else (),
         result.sha256,
         result.taken_at,
-        result.message.replace("\0", ""),
+        result.message.replace("\0", "").encode(errors="replace").decode(),
     )

@@ -3,7 +3,7 @@
 Categories go in and out as *columns* of the model's taxonomy; the ledger's node ids stay inside SQL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -108,24 +108,31 @@ def users(connection: Connection, model_id: int, limit: int, after: str = "") ->
 TAGGED_PHOTOS_TRIED = 200  # per category; among so many, one shows it well, and the query stays bounded
 
 
-def covers(connection: Connection, model_id: int, user_id: int, columns: Sequence[int]) -> dict[int, int]:
-    """By column, the id of a photo of the user that shows the category best, for those that a photo is tagged with.
+def covers(connection: Connection, model_id: int, user_id: int, area_columns: Mapping[int, int]) -> dict[int, int]:
+    """By category, the id of a photo of the user that shows it best, for those that a photo is tagged with.
 
-    Best is the greatest mass, then the newest id, among the first 200 photos that carry the tag.
+    Categories are given as column: column of the area. Best is the greatest mass in the area, so that the photo is one
+    that is drawn there; then the newest id; among the first 200 photos that carry the tag.
     """
     query = text("""
-        SELECT tc.position, best.photo_id
-        FROM core.model m
-        JOIN core.taxonomy_category tc ON tc.taxonomy_id = m.taxonomy_id AND tc.position = ANY (:columns)
+        SELECT tag.position, best.photo_id
+        FROM unnest(CAST(:columns AS smallint[]), CAST(:areas AS smallint[])) AS asked(position, area)
+        JOIN core.model m ON m.model_id = :model
+        JOIN core.taxonomy_category tag ON (tag.taxonomy_id, tag.position) = (m.taxonomy_id, asked.position)
+        JOIN core.taxonomy_category area ON (area.taxonomy_id, area.position) = (m.taxonomy_id, asked.area)
         CROSS JOIN LATERAL (
             SELECT tried.photo_id FROM (
-                SELECT r.photo_id, r.masses[array_position(r.nodes, tc.node)] AS mass FROM core.photo_result r
-                WHERE r.model_id = :model AND r.user_id = :user AND r.tags @> ARRAY[tc.node] LIMIT :tried) AS tried
-            ORDER BY tried.mass DESC NULLS LAST, tried.photo_id DESC LIMIT 1) AS best
-        WHERE m.model_id = :model""")
-    values = {"model": model_id, "user": user_id, "columns": list(columns), "tried": TAGGED_PHOTOS_TRIED}
-    rows = connection.execute(query, values)
-    return {row.position: row.photo_id for row in rows}
+                SELECT r.photo_id, r.masses[array_position(r.nodes, area.node)] AS mass FROM core.photo_result r
+                WHERE r.model_id = :model AND r.user_id = :user AND r.tags @> ARRAY[tag.node] LIMIT :tried) AS tried
+            ORDER BY tried.mass DESC NULLS LAST, tried.photo_id DESC LIMIT 1) AS best""")
+    values = {
+        "model": model_id,
+        "user": user_id,
+        "columns": list(area_columns.keys()),
+        "areas": list(area_columns.values()),
+        "tried": TAGGED_PHOTOS_TRIED,
+    }
+    return {row.position: row.photo_id for row in connection.execute(query, values)}
 
 
 def newest_photos(connection: Connection, model_id: int, user_id: int, limit: int) -> list[PhotoSummary]:

@@ -3,14 +3,17 @@
 import itertools
 import logging
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self, TypeVar
 
-from sqlalchemy import Connection, create_engine
+import psycopg2
+import psycopg2.extensions
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.errors import ConfigurationError, PictographError, ServiceDown
@@ -20,17 +23,35 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 REPEATABLE = frozenset({"40001", "40P01"})  # serialization failure, deadlock: the transaction may simply run again
+#: lock, idle-in-transaction and statement timeout, read-only (a standby): the server lives, but cannot serve us now
+BUSY = frozenset({"55P03", "25P03", "57014", "25006"})
+AWAY = ("08", "53", "57P", "58")  # connection lost, out of resources, shutting down, trouble with its disk
 NO_TABLES = frozenset({"42P01", "3F000"})  # undefined table, undefined schema
+FORBIDDEN = "42501"  # insufficient privilege
+UNKNOWN = ("28", "3D000")  # a role that may not log in, a database that is not there
+OLDEST_SERVER = 18  # RETURNING old.*, new.*
+MISSPELT = re.compile(r"invalid (dsn|connection option|\w+ value)")
 REFUSALS = ("authentication failed", "does not exist", "no password supplied", "no pg_hba.conf entry")
 MAX_ATTEMPTS = 8
 
 
 class Database:
-    """A PostgreSQL database. Threads share it; processes do not."""
+    """A PostgreSQL database. Threads share it; processes do not.
 
-    def __init__(self, url: str, application: str, connections: int = 4) -> None:
-        parsed = make_url(url).set(drivername="postgresql+psycopg2")
+    `statement_seconds` bounds each statement, for those whose callers do not wait long; a longer one is ServiceDown.
+    """
+
+    def __init__(
+        self, url: str, application: str, connections: int = 4, *, statement_seconds: float | None = None
+    ) -> None:
+        try:
+            parsed = make_url(url).set(drivername="postgresql+psycopg2")
+        except (ArgumentError, ValueError) as exc:
+            raise ConfigurationError("PICTOGRAPH_DATABASE_URL is no address like postgresql://user@host/name.") from exc
         self.place = f"{parsed.host}:{parsed.port or 5432}/{parsed.database}"
+        options = "-c TimeZone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
+        if statement_seconds is not None:
+            options += f" -c statement_timeout={max(1, round(statement_seconds * 1000))}"
         self.engine = create_engine(
             parsed,
             pool_pre_ping=True,
@@ -41,9 +62,10 @@ class Database:
                 "connect_timeout": 5,
                 "tcp_user_timeout": 15_000,
                 "application_name": application,
-                "options": "-c TimeZone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s",
+                "options": options,
             },
         )
+        event.listen(self.engine, "connect", self._check_version)
 
     def __enter__(self) -> Self:
         return self
@@ -70,37 +92,58 @@ class Database:
             try:
                 with self.transaction() as connection:
                     return work(connection)
-            except DBAPIError as exc:
+            except (DBAPIError, psycopg2.Error) as exc:
                 if _sqlstate(exc) not in REPEATABLE or attempt == MAX_ATTEMPTS:
                     raise
                 log.info("transaction repeated after %s", _sqlstate(exc))
                 time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter, no secret
         raise AssertionError("unreachable")
 
+    def _check_version(self, driver: psycopg2.extensions.connection, _record: object) -> None:
+        """Asks the server nothing: it says its version in its greeting."""
+        version = driver.info.server_version // 10_000
+        if version < OLDEST_SERVER:
+            driver.close()
+            raise ConfigurationError(
+                f"Postgres at {self.place} is version {version}; {OLDEST_SERVER} or newer is needed."
+            )
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except (DBAPIError, PoolTimeout) as exc:
+        except (DBAPIError, psycopg2.Error, PoolTimeout) as exc:  # psycopg2's own come from COPY
             translated = self._translate(exc)
             if translated is None:
                 raise
             raise translated from exc
 
-    def _translate(self, exc: DBAPIError | PoolTimeout) -> PictographError | None:
+    def _translate(self, exc: DBAPIError | psycopg2.Error | PoolTimeout) -> PictographError | None:
         state = _sqlstate(exc)
-        detail = "".join(str(getattr(exc, "orig", exc)).strip().splitlines()[-1:])
+        said = str(getattr(exc, "orig", exc)).strip().splitlines()
+        detail = [line for line in said if not line.startswith("\t")][-1]  # libpq indents its advice
         if state in NO_TABLES:
             return ConfigurationError(f"The database {self.place} has no tables yet; run `pictograph migrate`.")
+        if state == FORBIDDEN:
+            return ConfigurationError(
+                f"Postgres at {self.place} does not let us do this ({detail}); grant it to the user in "
+                "PICTOGRAPH_DATABASE_URL, or name another."
+            )
         # libpq gives no SQLSTATE for a refused connection: its words are all there is.
-        if state is None and any(words in detail for words in REFUSALS):
+        if state is None and MISSPELT.search(detail):
+            return ConfigurationError(f"PICTOGRAPH_DATABASE_URL cannot be used: {detail}.")
+        refused = state is None and any(words in detail for words in REFUSALS)
+        if refused or (state is not None and state.startswith(UNKNOWN)):
             return ConfigurationError(f"Postgres at {self.place} refuses us ({detail}); check PICTOGRAPH_DATABASE_URL.")
-        ended = state is not None and state.startswith(("08", "57P"))
-        lost = state is None and isinstance(exc, OperationalError | InterfaceError | PoolTimeout)
+        ended = state is not None and (state.startswith(AWAY) or state in BUSY)
+        lost = state is None and isinstance(exc, _LOST)
         if ended or lost:
             return ServiceDown(f"Postgres at {self.place} does not answer ({detail}); is it running?")
         return None
 
 
+_LOST = (OperationalError, InterfaceError, PoolTimeout, psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
 def _sqlstate(exc: BaseException) -> str | None:
-    return getattr(getattr(exc, "orig", None), "pgcode", None)
+    return getattr(getattr(exc, "orig", exc), "pgcode", None)

@@ -161,7 +161,7 @@ photo = Table(
     _now(),
     Column("gone_at", Moment),
     UniqueConstraint("bucket_id", "key"),
-    Index("photo_user_id_idx", "user_id"),
+    Index("photo_newest_idx", "user_id", text("taken_at DESC"), text("photo_id DESC")),
     comment="A photo. content_rev rises with every change of its bytes; gone_at: no longer at its place.",
 )
 
@@ -181,6 +181,7 @@ job = Table(
     Column("state", SmallInteger, nullable=False),
     Column("error", Text),
     Column("notes", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("refusals", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Column("subtracted", BigInteger, nullable=False, server_default=text("0")),
     _now(),
     Column("started_at", Moment),
@@ -188,7 +189,7 @@ job = Table(
     CheckConstraint("kind in ('s3', 'folder', 'manifest')", name="kind"),
     CheckConstraint("scope in ('missing', 'failed', 'stale', 'all')", name="scope"),
     Index("job_open_idx", "job_id", postgresql_where=text("state < 10")),
-    comment="One run over a source with one model. subtracted: photos found gone from the source.",
+    comment="One run over a source with one model. subtracted: photos gone from the source. refusals: the first few.",
 )
 
 list_range = Table(
@@ -224,12 +225,15 @@ shard = Table(
     Column("lease_owner", Text),
     Column("lease_until", Moment),
     Column("lease_started", Boolean, nullable=False, server_default=false()),
+    Column("failures", SmallInteger, nullable=False, server_default=text("0")),
+    Column("error", Text),
     Column("published_at", Moment),
     Column("next_attempt_at", Moment),
     Index("shard_job_id_idx", "job_id"),
     # Neither lease_until nor published_at is indexed: renewing a lease must stay a heap-only update.
-    Index("shard_open_idx", "priority", "shard_id", postgresql_where=text("state in (0, 1, 2)")),
-    comment="At most 512 photos of a job, claimed and finished together. lease_started: its photos are in hand.",
+    Index("shard_pending_idx", "model_id", text("priority DESC"), "shard_id", postgresql_where=text("state = 0")),
+    Index("shard_taken_idx", "shard_id", postgresql_where=text("state in (1, 2)")),
+    comment="At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains.",
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -268,6 +272,7 @@ job_missing = Table(
     metadata,
     Column("job_id", BigInteger, ForeignKey("core.job.job_id"), primary_key=True),
     Column("photo_id", BigInteger, ForeignKey("core.photo.photo_id"), primary_key=True),
+    Index("job_missing_photo_id_idx", "photo_id"),
     comment="Photos of the ledger that a running listing did not meet; subtracted when it is complete.",
 )
 

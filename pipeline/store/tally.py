@@ -18,14 +18,15 @@ _APPLY = (
 
 
 def ensure_tally(connection: Connection) -> None:
-    """Create the temporary table `tally`, once per connection; it is empty at the start of each transaction."""
+    """Create the temporary table `tally`, once per connection; transactions and `apply_tally` leave it empty."""
     connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS tally ({TALLY}) ON COMMIT DELETE ROWS"))
 
 
 def apply_tally(connection: Connection) -> dict[tuple[ItemState, Code], int]:
-    """Add the rows of `tally` to the jobs' counts; return what reached a terminal state."""
+    """Add the rows of `tally` to the jobs' counts, and empty it; return what reached a terminal state."""
     for statement in _APPLY:
         connection.execute(text(statement))
     ended = text("SELECT state, code, sum(photos)::bigint FROM tally WHERE state >= :first GROUP BY 1, 2")
-    rows = connection.execute(ended, {"first": int(ItemState.SUCCEEDED)})
+    rows = connection.execute(ended, {"first": int(ItemState.SUCCEEDED)}).all()
+    connection.execute(text("DELETE FROM tally"))  # or a second call in the same transaction would count it twice
     return {(ItemState(state), Code(code)): photos for state, code, photos in rows}

@@ -15,7 +15,7 @@ DELTA = "model_id smallint, user_id bigint, node smallint, photos bigint, mass b
 
 
 def ensure_delta(connection: Connection) -> None:
-    """Create the temporary table `delta`, once per connection; it is empty at the start of each transaction."""
+    """Create the temporary table `delta`, once per connection; transactions and `apply_delta` leave it empty."""
     connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS delta ({DELTA}) ON COMMIT DELETE ROWS"))
 
 
@@ -50,11 +50,12 @@ _APPLY = (
        FROM (SELECT model_id, node, (user_id % {SLOTS})::smallint AS slot, sum(photos) AS photos, sum(mass) AS mass
              FROM delta GROUP BY 1, 2, 3) d
        WHERE (t.model_id, t.node, t.slot) = (d.model_id, d.node, d.slot)""",
+    "DELETE FROM delta",  # or a second call in the same transaction would count it twice
 )
 
 
 def apply_delta(connection: Connection) -> None:
-    """Add the collected deltas to both tables of totals."""
+    """Add the collected deltas to both tables of totals, and empty `delta`."""
     for statement in _APPLY:
         connection.execute(text(statement))
 
@@ -70,11 +71,12 @@ WITH changed AS (
 
 
 def collect_forgotten(connection: Connection) -> None:
-    """Drop every model's results of the photos in `forgotten`, collecting what the totals lose.
+    """Drop every model's results of the photos in `forgotten`, and their thumbnails; collect what the totals lose.
 
     The caller has locked the photos in order of their ids.
     """
     connection.execute(text(_FORGET))
+    connection.execute(text("DELETE FROM core.thumbnail t USING forgotten f WHERE t.photo_id = f.photo_id"))
 
 
 #: The photos in `moved(photo_id)` have a new owner already; their results follow.

@@ -1,29 +1,42 @@
 import io
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import threading
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+import anyio
+import anyio.to_thread
+import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import text
 
+from api import services
 from api.app import create_app
 from api.envelope import CONTENT_SECURITY_POLICY
-from api.main import address
+from api.main import address, serve
+from api.routes import health
 from pipeline.annotate import annotate
+from pipeline.errors import ConfigurationError
 from pipeline.ledger.jobs import JobRequest, submit
 from pipeline.records import WHOLE, Code
 from pipeline.settings import Settings
 from pipeline.sources.folder import LOCAL, local_version
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access
-from pipeline.store import queries
+from pipeline.store import migrate, queries
 from pipeline.store.catalogue import Registered, register_model
 from pipeline.store.session import Database
 from taxonomy.decide import Decision
@@ -88,7 +101,8 @@ INSERT INTO core.photo (bucket_id, key, user_id, etag, size, taken_at)
 SELECT b.bucket_id, :key, o.user_id, :etag, :size, timestamptz '2026-01-01 12:00Z' + :day * interval '1 day'
 FROM core.bucket b, owner o WHERE b.uri = 'file://' RETURNING photo_id"""
 _RESULT = """
-INSERT INTO core.photo_result (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline, nodes, masses, tags)
+INSERT INTO core.photo_result
+    (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline, nodes, masses, tags)
 SELECT :model, p.photo_id, p.user_id, 1, 1, :outcome, :headline,
        CAST(:nodes AS smallint[]), CAST(:masses AS smallint[]), CAST(:tags AS smallint[])
 FROM core.photo p WHERE p.photo_id = :photo"""
@@ -207,6 +221,19 @@ def test_the_users_page_shows_covers_numbers_and_newest_photos(library: Library,
     assert "style=" not in shown
 
 
+def test_covers_show_what_is_drawn_in_the_category(library: Library, database: Database) -> None:
+    # A wheeled vehicle is a container to the graph, and so tagged, but drawn among the vehicles.
+    library.add("ada", "fire engine", certain=0.99)
+    cup = library.add("ada", "mixing bowl", certain=0.9)
+    taxonomy = library.taxonomy
+    (container,) = taxonomy.find("container")
+    with database.transaction() as connection:
+        found = queries.user_profile_totals(connection, library.model.model_id, "ada")
+        assert found is not None
+        areas = {container: int(taxonomy.area_column[container])}
+        assert queries.covers(connection, library.model.model_id, found.user_id, areas) == {container: cup}
+
+
 def test_every_answer_is_enveloped(library: Library, client: TestClient) -> None:
     library.add("ada", "pug")
     for asked in ("/", "/u/ada", "/jobs", "/livez", "/static/style.css", "/v1/users/ada/profile", "/nowhere"):
@@ -251,6 +278,54 @@ def test_thumbnails_are_square_bare_and_cached(library: Library, client: TestCli
     assert client.get(f"/v1/photos/{photo}/thumbnail?side=96").content == first.content
     gone = client.get(f"/v1/photos/{photo}/thumbnail?side=192")
     assert (gone.status_code, gone.json()["code"]) == (404, "photo_gone")
+
+
+class Slow:
+    """An object store that delivers when it is told to."""
+
+    def __init__(self, photo: bytes) -> None:
+        self.photo = photo
+        self.asked = threading.Semaphore(0)
+        self.go = threading.Event()
+
+    def read(self, *_: object) -> bytes:
+        self.asked.release()
+        assert self.go.wait(30)
+        return self.photo
+
+
+def test_who_waits_too_long_for_a_thumbnail_is_told_to_come_back(
+    library: Library, settings: Settings, database: Database, decoder: DecodePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "TURN_SECONDS", 0.2)
+    photos = [library.add("ada", "pug") for _ in range(services.THUMBNAILS_AT_ONCE + 1)]
+    slow = Slow(jpeg())
+    client = TestClient(create_app(settings, database, slow, decoder), base_url="http://127.0.0.1")
+    with ThreadPoolExecutor(len(photos)) as pool:
+        first = [pool.submit(client.get, f"/v1/photos/{photo}/thumbnail") for photo in photos[:-1]]
+        assert all(slow.asked.acquire(timeout=30) for _ in first)
+        late = client.get(f"/v1/photos/{photos[-1]}/thumbnail")
+        assert (late.status_code, late.json()["code"], late.headers["retry-after"]) == (503, "busy", "5")
+        slow.go.set()
+        assert [answer.result().status_code for answer in first] == [200] * len(first)
+    assert client.get(f"/v1/photos/{photos[-1]}/thumbnail").status_code == 200
+
+
+def test_the_first_thumbnail_after_a_start_already_keeps_the_cap(
+    library: Library, settings: Settings, database: Database, decoder: DecodePool
+) -> None:
+    """Servers that are restarted often would else never come to it."""
+    old, new = library.add("ada", "pug"), library.add("ada", "pug")
+    with database.transaction() as connection:
+        queries.cache_thumbnail(connection, old, 96, 1, b"x" * 20_000)
+        connection.execute(text("UPDATE core.thumbnail SET used_at = now() - interval '1 hour'"))
+    small = settings.model_copy(update={"thumbnail_cache_bytes": 20_000})
+    app = create_app(small, database, Objects(S3Access.of(settings)), decoder)
+    client = TestClient(app, base_url="http://127.0.0.1")
+    assert client.get(f"/v1/photos/{new}/thumbnail?side=96").status_code == 200
+    with database.transaction() as connection:
+        assert queries.cached_thumbnail(connection, old, 96, 1) is None
+        assert queries.cached_thumbnail(connection, new, 96, 1) is not None
 
 
 def test_a_broken_photo_is_a_problem_and_not_an_error(library: Library, client: TestClient) -> None:
@@ -300,6 +375,28 @@ def test_health(client: TestClient, database: Database) -> None:
     assert (answer.status_code, answer.json()["code"], answer.headers["retry-after"]) == (503, "not_migrated", "10")
 
 
+def test_the_process_lives_also_when_every_thread_is_busy(client: TestClient) -> None:
+    async def ask() -> int:
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        for _ in range(int(limiter.total_tokens)):
+            await limiter.acquire_on_behalf_of(object())
+        transport = httpx.ASGITransport(client.app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as asking:
+            with anyio.fail_after(5):
+                return (await asking.get("/livez")).status_code
+
+    assert anyio.run(ask) == 200
+
+
+def test_readiness_reads_the_migrations_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    newest = migrate.newest()
+    read = []
+    monkeypatch.setattr(migrate, "newest", lambda: read.append(1) or newest)
+    health._needed.cache_clear()
+    assert [client.get("/readyz").status_code for _ in range(3)] == [200] * 3
+    assert len(read) == 1
+
+
 def test_a_database_that_is_away_is_503_and_says_nothing_of_it(settings: Settings, decoder: DecodePool) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound, but not listening: refused
@@ -323,6 +420,39 @@ def test_before_any_model_there_is_a_hint(client: TestClient) -> None:
 def test_openapi_names_every_route(client: TestClient) -> None:
     paths = json.loads(client.get("/v1/openapi.json").content)["paths"]
     assert {"/v1/users/{user}/profile", "/v1/jobs/{job_id}", "/v1/photos/{photo_id}/thumbnail"} <= paths.keys()
+
+
+SERVE = """
+from api.main import serve
+from pipeline.settings import Settings
+serve(Settings(api_port=0), lambda url: print(url, flush=True))
+print("closed")
+"""
+
+
+@pytest.mark.parametrize(("number", "host"), [(signal.SIGTERM, "127.0.0.1"), (signal.SIGINT, "::1")])
+def test_it_serves_on_a_port_of_its_own_and_stops_on_a_signal(
+    settings: Settings, number: signal.Signals, host: str
+) -> None:
+    command = [sys.executable, "-c", SERVE]
+    environment = {**os.environ, **settings.model_copy(update={"api_host": host}).environment()}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        url = server.stdout.readline().strip()
+        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+            assert json.load(answer)["status"] == "ready"
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/livez", method="HEAD"), timeout=10) as head:
+            assert (head.status, head.read()) == (200, b"")
+        server.send_signal(number)
+        assert server.stdout.read() == "closed\n"
+        assert server.wait(10) == 0
+
+
+def test_a_taken_port_is_said(settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        busy = settings.model_copy(update={"api_port": taken.getsockname()[1]})
+        with pytest.raises(ConfigurationError, match="PICTOGRAPH_API_PORT"):
+            serve(busy, print)
 
 
 def test_address_of_a_wildcard_can_be_called() -> None:

@@ -5,10 +5,13 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -23,15 +26,18 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pictograph import stack
-from pictograph.stack import Service
-from pictograph.stack.home import Home
-from pictograph.stack.processes import NOBODY, left_over
+from pictograph.stack import Service, certificate
+from pictograph.stack.home import Credentials, Home
+from pictograph.stack.ports import Ports
+from pictograph.stack.processes import NOBODY, account, left_over
+from pictograph.stack.servers import Place, SeaweedFS
 from pictograph.stack.wheels import valkey_binary
 from pipeline.errors import ConfigurationError, ServiceDown
 
 ROOT = Path(__file__).parents[2]
 SERVERS = frozenset({"postgres", "valkey-server", "weed"})
 DATABASE = frozenset({Service.POSTGRES})
+REFUSALS = (ssl.SSLError, ConnectionError)  # of who shows no certificate
 
 USER = """
 import dataclasses, json, sys, time
@@ -207,6 +213,42 @@ def test_inner_ports_serve_nobody_without_a_token(shared):
         assert b" 401 " in connection.recv(1000).splitlines()[0]
 
 
+@pytest.mark.skipif(shutil.which("openssl", path=os.defpath) is None, reason="without openssl these ports are open")
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_master_obeys_nobody_without_our_certificate(shared, scheme):
+    home, endpoints = shared
+    s3(endpoints).create_bucket(Bucket=f"kept-{scheme}")
+    s3(endpoints).put_object(Bucket=f"kept-{scheme}", Key="photo", Body=b"bytes")
+    master = Home(home).first_port() + 4
+    url = f"{scheme}://127.0.0.1:{master}/col/delete?collection=kept-{scheme}"
+    with pytest.raises((*REFUSALS, urllib.error.HTTPError)):
+        urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context()).close()
+    assert s3(endpoints).get_object(Bucket=f"kept-{scheme}", Key="photo")["Body"].read() == b"bytes"
+
+
+@pytest.mark.skipif(shutil.which("openssl", path=os.defpath) is None, reason="without openssl these ports are open")
+@pytest.mark.parametrize("offset", [3, 5, 7, 9])  # gRPC of S3, master, volume server and filer
+def test_no_inner_port_speaks_with_a_stranger(shared, offset):
+    home, _ = shared
+    port = Home(home).first_port() + offset
+    with socket.create_connection(("127.0.0.1", port), 2) as plain:
+        plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        assert plain.recv(100)[3:4] != b"\4"  # an HTTP/2 server would send its settings
+    stranger = ssl._create_unverified_context()
+    stranger.set_alpn_protocols(["h2"])
+    plain = socket.create_connection(("127.0.0.1", port), 2)
+    with pytest.raises(REFUSALS), stranger.wrap_socket(plain) as secured:
+        secured.recv(100)  # TLS 1.3 says only now that it wants to see a certificate
+
+
+def test_without_openssl_no_certificate_is_asked_for(home, monkeypatch):
+    monkeypatch.setattr(certificate, "fresh", lambda: None)
+    place = Place(home=Home(home), ports=Ports.block(20_000), credentials=Credentials.fresh(), account=account())
+    place.home.create()
+    SeaweedFS(place).prepare()
+    assert "grpc" not in (home / "s3" / "security.toml").read_text()
+
+
 def test_no_file_with_a_secret_can_be_read_by_others(shared):
     home, endpoints = shared
     assert stat.S_IMODE((home / "credentials.json").stat().st_mode) == 0o600
@@ -214,7 +256,7 @@ def test_no_file_with_a_secret_can_be_read_by_others(shared):
     for process in (keeper_of(home), *keeper_of(home).children(recursive=True)):
         assert not any(secret in word for word in process.cmdline() for secret in secrets)
     for path in home.rglob("*"):
-        if path.is_file() and path.suffix in {".json", ".toml", ".conf"} and path.parent.name != "postgres":
+        if path.is_file() and path.suffix in {".json", ".toml", ".conf", ".pem"} and path.parent.name != "postgres":
             assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 

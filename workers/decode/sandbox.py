@@ -1,12 +1,19 @@
 """The walls around a decode child. Linux only.
 
-After `lock_down` the process can compute, read its stdin, write its stdout, and nothing else:
+After `lock_down` the process can compute, and use the descriptors that it has: its two pipes, its slot, its log.
 
 1. No new descriptor: no file, socket or pipe can be opened (RLIMIT_NOFILE 0). This is the wall that needs no rights.
 2. No process or thread (RLIMIT_NPROC 0), no gain of rights through set-uid programs (no_new_privs).
 3. Memory bounded (RLIMIT_AS), no file grown (RLIMIT_FSIZE 0), no core dump.
 4. Started as root: a user and group that own nothing else, and a network namespace without interfaces.
 5. It dies with the thread that started it (PDEATHSIG). So that thread must live as long as the child should.
+
+There is no filter of system calls (seccomp), and some need no descriptor. Code that took a child over could still
+signal processes of its user; read and write their memory, where Yama does not restrict ptrace; remove, rename or empty
+files that its user may; and try the kernel's own flaws. Started as root its user is a stranger: that leaves the other
+decode children, and what anybody may touch. Started as an ordinary user, or in a container where root may not change
+its user, it is the worker's own user, with all that is the worker's. Whom photos of strangers worry starts workers as
+root, or in a container of their own with nothing else in it.
 """
 
 import contextlib

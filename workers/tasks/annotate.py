@@ -1,16 +1,23 @@
 """The annotate task: a shell around the engine's stream. Imports torch; only annotate workers import it."""
 
+import logging
 from functools import lru_cache
 
 from celery import shared_task
 from celery.signals import worker_process_init, worker_process_shutdown
 
+from pipeline.errors import ModelError
 from pipeline.settings import Settings
 from workers.bench import build_bench
 from workers.drain import draining, listen
 from workers.engine import Bench, Stream
 from workers.send import ANNOTATE
 from workers.tasks import checked_id
+
+log = logging.getLogger(__name__)
+
+RESTART_PAUSE_SECONDS = 5.0
+BROKEN = 1  # exit status; the parent starts another process
 
 
 @lru_cache(maxsize=1)
@@ -21,19 +28,36 @@ def bench() -> Bench:
 
 @worker_process_init.connect
 def prepare(**_: object) -> None:
-    """Load the model before the first message, not while it waits."""
+    """Load the model before the first message, not while it waits.
+
+    Nobody rings for a worker that is not on the list. So a process that cannot get there ends, for the parent to start
+    another one.
+    """
     listen()
-    bench()
+    try:
+        bench()
+    except Exception as exc:
+        log.exception("this worker cannot start; the next try is in %.0f s", RESTART_PAUSE_SECONDS)
+        draining.wait(RESTART_PAUSE_SECONDS)
+        raise SystemExit(BROKEN) from exc  # Celery logs an Exception here, and goes on without a model
 
 
 @worker_process_shutdown.connect
 def put_away(**_: object) -> None:
     """End the decode children and take this worker off the list."""
-    bench().heart.stop()
-    bench().decoders.close()
+    if bench.cache_info().currsize:  # it may never have come about
+        bench().heart.stop()
+        bench().decoders.close()
 
 
 @shared_task(name=ANNOTATE)
 def annotate(shard_id: int) -> None:
-    """Work on this shard and on what is pending after it."""
-    Stream(bench(), draining).run(checked_id(shard_id))
+    """Work on this shard and on what is pending after it.
+
+    A model that cannot be trusted ends the process; the message is acknowledged, and the parent starts another one.
+    """
+    try:
+        Stream(bench(), draining).run(checked_id(shard_id))
+    except ModelError as exc:
+        log.exception("this worker ends, to start anew with a fresh model")
+        raise SystemExit(BROKEN) from exc

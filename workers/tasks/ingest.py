@@ -38,4 +38,4 @@ def put_away(**_: object) -> None:
 @shared_task(name=INGEST)
 def ingest(range_id: int) -> None:
     """List this key range, or as much of it as one task may."""
-    list_range(Settings(), heart().database, heart().worker_id, checked_id(range_id), draining)
+    list_range(Settings(), heart(), checked_id(range_id), draining)

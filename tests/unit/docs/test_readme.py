@@ -27,6 +27,6 @@ def test_every_setting_is_in_the_table_and_nothing_else():
 def test_defaults_are_those_of_the_settings():
     for variable, told in rows().items():
         default = Settings.model_fields[variable.removeprefix(PREFIX).lower()].default
-        if told[0].islower() and " " in told or told == "embedded":
+        if (told[0].islower() and " " in told) or told == "embedded":
             continue  # "embedded", "the usual AWS chain", "the platform's user data folder": described, not quoted
         assert str(default).removesuffix(".0") == told, variable

@@ -115,6 +115,8 @@ BREEDS = ["golden retriever", "pug", "Siberian husky", "beagle", "Scotch terrier
         ([(breed, 0.95) for breed in BREEDS], ["dog"]),
         ([("espresso", 0.9)], ["coffee"]),  # espresso is the only coffee among the labels, and shown as coffee
         ([("pug", 0.9)] * 8, ["pug"]),
+        ([("pug", 0.9)] * 3 + [("golden retriever", 0.85)] * 3, ["pug", "golden retriever"]),
+        ([(breed, 0.7) for breed in BREEDS] * 5 + [("espresso", 0.9)], ["dog", "coffee"]),
         ([(breed, 0.95) for breed in BREEDS] + [("pizza", 0.9)] * 9, ["pizza", "dog"]),
         ([("pug", 0.9)] * 8 + [("espresso", 0.9)] * 4, ["pug", "coffee"]),
     ],

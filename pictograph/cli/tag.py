@@ -6,14 +6,13 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pictograph.cli.console import Json, emit, err, note, out, ready, say
-from pictograph.follow import Report, follow, report
-from pictograph.places import embedded
-from pictograph.stack import Service
+from pictograph.cli.connect import own_ledger, ready
+from pictograph.cli.console import STYLE, Json, complain, emit, err, note, out, say
+from pictograph.follow import REPORTED, follow, report
 from pictograph.supervisor import Supervisor
 from pipeline.ledger import jobs
 from pipeline.ledger.jobs import Job, JobRequest
-from pipeline.records import ItemState, JobState
+from pipeline.records import Code, ItemState, JobState
 from pipeline.settings import Settings
 from pipeline.sources.opening import kind_of, open_source
 from pipeline.sources.s3 import S3Access
@@ -22,17 +21,19 @@ from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
 from workers.ledger import open_database, register
 
-group = typer.Typer()
+group = typer.Typer(**STYLE)
 
 
 @group.command(
     epilog="Example: `pictograph tag s3://photos/2026 --user-from 'uploads/{user}/{photo}'`",
 )
 def tag(
-    source: Annotated[str, typer.Argument(help="s3://bucket/prefix, a folder, or a .jsonl manifest.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a .jsonl manifest.")
+    ],
     *,
     user_from: Annotated[
-        str, typer.Option(help="How a key names its owner: {user} is one path segment, {photo} the rest.")
+        str, typer.Option(help="How a key below SOURCE names its owner: {user} is one path segment, {photo} the rest.")
     ] = "{user}/{photo}",
     user: Annotated[str | None, typer.Option(help="All photos belong to this user.")] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
@@ -44,7 +45,10 @@ def tag(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any photo failed.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tag the photos of SOURCE: those that are new or changed since the last time."""
+    """Tag the photos of SOURCE: those that are new or changed since the last time.
+
+    Exit status: 0 if every photo has ended in some state, 1 if the job failed, 2 for wrong use or configuration.
+    """
     kind, place = kind_of(source)
     rule = UserRule.parse(user_from, user)
     request = JobRequest(
@@ -57,65 +61,67 @@ def tag(
         allow_mass_delete=allow_mass_delete,
     )
     with ready(quiet=as_json) as settings, open_database(settings, "pictograph tag") as database:
-        open_source(kind, place, rule, S3Access.of(settings)).check()
+        open_source(kind, place, rule, S3Access.of(settings)).check(may_be_empty=allow_mass_delete)
         job_id = submit(settings, database, request)
         if no_wait:
-            _submitted(job_id, as_json=as_json)
+            _submitted(database, job_id, as_json=as_json)
             return
         with Supervisor(settings) as supervisor:
-            job = run_job(database, job_id, supervisor, show=not as_json)
-    result = report(job)
-    emit(asdict(result)) if as_json else show(result)
-    failed = job.count(ItemState.FAILED)
-    if job.state is JobState.FAILED or (strict and failed):
+            job = run_job(database, job_id, supervisor, as_json=as_json)
+    if job.state is JobState.FAILED or (strict and job.count(ItemState.FAILED)):
         raise typer.Exit(1)
 
 
 def submit(settings: Settings, database: Database, request: JobRequest) -> int:
     """Create a job for the configured model, on a database that is brought up to date if it is ours."""
-    if own_ledger(Settings.read()):
+    if own_ledger():
         migrate(database)
     registered = register(database, settings.model)
     return database.run(lambda connection: jobs.submit(connection, request, registered.model_id))
 
 
-def run_job(database: Database, job_id: int, supervisor: Supervisor, *, show: bool) -> Job:
-    """Wait for a job; with the embedded database, its workers are started here unless somebody runs them."""
-    ensure_workers = supervisor.start_if_free if own_ledger(Settings.read()) else lambda: None
+def run_job(database: Database, job_id: int, supervisor: Supervisor, *, as_json: bool) -> Job:
+    """Wait for a job and tell how it ended; the supervisor's workers do it if the database is the embedded one."""
     try:
-        return follow(database, job_id, err, show=show, ensure_workers=ensure_workers)
-    except KeyboardInterrupt:
+        job = follow(database, job_id, err, show=not as_json, supervisor=supervisor if own_ledger() else None)
+    except (KeyboardInterrupt, SystemExit):
         note(f"Job {job_id} is not lost: `pictograph up` goes on with it, `pictograph jobs show {job_id}` tells.")
         raise
+    emit(asdict(report(job))) if as_json else show(job)
+    return job
 
 
-def own_ledger(settings: Settings) -> bool:
-    """Whether the ledger is the embedded one, and so its workers are ours to run."""
-    return Service.POSTGRES in embedded(settings)
-
-
-def _submitted(job_id: int, *, as_json: bool) -> None:
+def _submitted(database: Database, job_id: int, *, as_json: bool) -> None:
     if as_json:
-        emit({"job": job_id, "state": "created"})
+        emit(asdict(report(database.run(lambda connection: jobs.find(connection, job_id)))))
     else:
         say(f"Job {job_id} is submitted; `pictograph jobs show {job_id}` tells how it goes.")
 
 
-def show(result: Report) -> None:
-    """The report, for people."""
-    say(f"Job {result.job} {result.state.replace('_', ' ')}: {result.counts['total']:,} photos met.")
+def show(job: Job) -> None:
+    """A job's report, for people."""
+    result = report(job)
+    photos = "1 photo" if job.total == 1 else f"{job.total:,} photos"
+    pace = f" in {result.seconds:,.1f} s, {result.photos_per_s:,} photos/s" if result.photos_per_s else ""
+    say(f"Job {job.job_id} {result.state.replace('_', ' ')}: {photos}{pace}")
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, n in result.counts.items():
-        if n and name != "total":
-            table.add_row(f"{n:,}", name.replace("_", " "))
-    for name, n in result.reasons.items():
-        table.add_row("", f"{n:,} {name.replace('_', ' ')}")
+    table.add_column(justify="right", no_wrap=True)
+    for state in (*REPORTED, ItemState.PENDING, ItemState.RETRY):
+        if job.count(state):
+            table.add_row(f"{job.count(state):,}", _words(state.name), _reasons(job, state))
     if result.subtracted:
-        table.add_row(f"{result.subtracted:,}", "gone from the source, subtracted")
-    out.print(table)
-    if result.photos_per_s:
-        say(f"{result.photos_per_s:,} photos/s")
+        table.add_row(f"{result.subtracted:,}", "subtracted", "gone from the source")
+    if table.row_count:
+        out.print(table)
     for sentence in result.notes:
         say(f"- {sentence}")
     if result.error:
-        err.print(f"[bold red]Error:[/] {result.error}")
+        complain(result.error)
+
+
+def _reasons(job: Job, state: ItemState) -> str:
+    return ", ".join(f"{n:,} {_words(code.name)}" for code, n in job.by_code(state).items() if code is not Code.NONE)
+
+
+def _words(name: str) -> str:
+    return name.lower().replace("_", " ")

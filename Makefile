@@ -1,0 +1,56 @@
+# All that a newcomer needs; wants Linux, Python 3.11 or newer with pip, and the package registries.
+# ARGS goes on to the command: make demo ARGS="--photos ~/Pictures --once", make test ARGS=tests/unit, make lock ARGS=--upgrade
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The outer pip works on the environment: Debian's Python can make one only without a pip of its own.
+PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lock clean
+
+help:  ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## make the environment .venv, from the locked versions
+
+demo: $(READY)  ## tag the bundled photographs on real servers, and show whose are what
+	$(BIN)/pictograph demo $(ARGS)
+
+up: $(READY)  ## run servers, workers and API on this machine until Ctrl-C
+	$(BIN)/pictograph up $(ARGS)
+
+test: $(READY)  ## run all tests
+	$(BIN)/pytest -q $(ARGS)
+
+check: $(READY)  ## lint, formatting, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/mypy --strict infra/healthy.py
+	$(BIN)/lint-imports
+
+# Four lists, one resolution: what runs in the containers is what the tests ran with.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command 'make lock'
+AS_TESTED := --constraints requirements/dev.txt
+
+lock: $(READY)  ## write requirements/*.txt from pyproject.toml
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt $(ARGS)
+	$(LOCK) pyproject.toml $(AS_TESTED) --output-file requirements/api.txt
+	$(LOCK) pyproject.toml --extra worker $(AS_TESTED) --output-file requirements/worker.txt
+	$(LOCK) --group build $(AS_TESTED) --output-file requirements/build.txt
+
+clean:  ## remove all that was made here; the data folder stays
+	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Made once, and again whenever the dependencies change.
+$(READY): pyproject.toml requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 "Pictograph needs Python 3.11 or \
+	newer and found `$(PYTHON) --version`; name another, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv --without-pip $(VENV)
+	$(PIP) install --require-hashes --requirement requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

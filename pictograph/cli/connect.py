@@ -1,0 +1,46 @@
+"""From a command to servers that answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection
+
+from pictograph.cli.console import note, warn
+from pictograph.places import DATABASE, EVERYTHING, own, servers
+from pictograph.stack import Service
+from pipeline.settings import Settings
+from workers.ledger import open_database
+
+
+@contextmanager
+def ready(need: frozenset[Service] = EVERYTHING, *, quiet: bool = False) -> Iterator[Settings]:
+    """The settings, with every needed server answering."""
+    for sentence in Settings.misspelt():
+        warn(sentence)
+    settings = Settings.read()
+    told = False
+
+    def waiting(missing: frozenset[Service]) -> None:
+        nonlocal told
+        if missing and not quiet and not told:
+            note(f"Starting PostgreSQL, Valkey and S3 under {settings.home} ...")
+            told = True
+
+    with servers(settings, need, waiting) as found:
+        yield found
+
+
+@contextmanager
+def reading() -> Iterator[Connection]:
+    """A connection to the ledger, for looking only."""
+    with (
+        ready(DATABASE, quiet=True) as settings,
+        open_database(settings, "pictograph") as database,
+        database.transaction() as connection,
+    ):
+        yield connection
+
+
+def own_ledger() -> bool:
+    """Whether the ledger is the embedded one, and so its schema and its workers are ours to look after."""
+    return own(Service.POSTGRES)

@@ -1,0 +1,80 @@
+"""``pictograph worker`` and ``pictograph redriver``: the processes that do the work, one each."""
+
+import os
+import signal
+import threading
+from enum import StrEnum
+from importlib.util import find_spec
+from typing import Annotated
+
+import typer
+
+from pictograph.cli.connect import ready
+from pictograph.cli.console import STYLE, Json, emit, log_to_stderr
+from pictograph.places import DATABASE
+from pictograph.stack import Service
+from pipeline.errors import ConfigurationError
+from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from workers.app import create_app
+from workers.ledger import open_database
+from workers.models import registry
+from workers.redriver import Redriver
+
+group = typer.Typer(**STYLE)
+
+#: Workers have nothing to tell each other: the ledger knows.
+QUIET_TOGETHER = ("--without-gossip", "--without-mingle", "-O", "fair")
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    INGEST = "ingest"
+    ANNOTATE = "annotate"
+
+
+@group.command(epilog="Example: `pictograph worker annotate --model efficientnet-lite0`")
+def worker(
+    role: Annotated[Role, typer.Argument(help="ingest lists sources, annotate tags photos.")] = Role.ANNOTATE,
+    *,
+    model: Annotated[str | None, typer.Option(help="The model to serve; default PICTOGRAPH_MODEL.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run one worker process.
+
+    SIGTERM ends it at the next photo: what is done is stored, the rest is left to others.
+    """
+    log_to_stderr()
+    if role is Role.ANNOTATE and find_spec("torch") is None:
+        raise ConfigurationError("torch is not installed here; pip install 'pictograph[worker]'.")
+    with ready(quiet=as_json) as found:
+        settings = found if model is None else found.model_copy(update={"model": model})
+        queue = INGEST_QUEUE if role is Role.INGEST else annotate_queue(registry.get(settings.model).name)
+        os.environ.update(settings.environment())  # the spawned child reads its settings anew
+        # torch's threads wait for each other by spinning, which takes the cores from decoding and from themselves:
+        # on two busy cores classifying took five to eight times as long.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if as_json:
+            emit({"role": role.value, "queue": queue, "model": settings.model})
+        app = create_app(settings, f"workers.tasks.{role.value}")
+        named = ("--queues", queue, "--hostname", f"{role.value}@%h", "--loglevel", "INFO")
+        app.worker_main(["--quiet", "worker", *named, *QUIET_TOGETHER])
+
+
+@group.command(epilog="Example: `pictograph redriver`")
+def redriver(*, as_json: Json = False) -> None:
+    """Run one redriver: it hands out work, notices the dead, ends jobs.
+
+    Several may run; each does what the others leave.
+    """
+    log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    with (
+        ready(DATABASE | {Service.BROKER}, quiet=as_json) as settings,
+        open_database(settings, "pictograph redriver") as database,
+    ):
+        if as_json:
+            emit({"role": "redriver", "database": database.place, "tick_seconds": settings.tick_seconds})
+        Redriver.over(settings, database, create_app(settings)).run(stop)

@@ -1,0 +1,49 @@
+"""Fixtures for tests of the ledger and the engine on real servers.
+
+Building the schema takes longer than most of these tests: they find it made, and only empty it.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from ledger_helpers import Ledger, empty, is_made, make
+from pydantic import SecretStr
+
+from pictograph.stack import Endpoints
+from pipeline.settings import Settings
+from pipeline.store.session import Database
+
+
+@pytest.fixture(scope="session")
+def connections(endpoints: Endpoints) -> Iterator[Database]:
+    """Connections that outlive a test, to a database that may hold anything."""
+    with Database(endpoints.database_url, "pictograph ledger tests", connections=12) as found:
+        yield found
+
+
+@pytest.fixture
+def ledger(connections: Database) -> Ledger:
+    """An empty ledger that knows one small model."""
+    if is_made(connections):
+        empty(connections)
+    else:
+        make(connections)
+    return Ledger(connections)
+
+
+@pytest.fixture
+def ledger_settings(endpoints: Endpoints) -> Settings:
+    """Settings that name the servers, with times short enough for tests."""
+    return Settings(
+        database_url=SecretStr(endpoints.database_url),
+        broker_url=SecretStr(endpoints.broker_url),
+        s3_endpoint_url=endpoints.s3_endpoint_url,
+        s3_access_key_id=endpoints.s3_access_key_id,
+        s3_secret_access_key=SecretStr(endpoints.s3_secret_access_key),
+        lease_seconds=5,
+        tick_seconds=0.2,
+        stale_seconds=3,
+        batch_photos=8,
+        decode_processes=1,
+        fetch_threads=4,
+    )

@@ -1,0 +1,549 @@
+"""The stream over real PostgreSQL, real S3 and real decode children, with a model that only looks at the colour."""
+
+import contextlib
+import io
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from ledger_helpers import LABELS, LEASE_SECONDS
+from PIL import Image
+
+from pipeline.errors import ConfigurationError, ModelError, ServiceDown
+from pipeline.ledger import redrive, work
+from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.sources.s3 import S3Access, create_bucket
+from pipeline.store.session import Database
+from taxonomy.decide import Decision
+from taxonomy.rollup import Rollup
+from workers.decode.pool import DecodePool
+from workers.decode.records import Target
+from workers.engine import Bench, Stream
+from workers.fetch import Fetcher
+from workers.heart import Heart
+from workers.holdings import Holdings
+from workers.ingest import list_range
+
+COLOURS = {"dog": (255, 0, 0), "cat": (0, 255, 0), "car": (0, 0, 255), "cup": (255, 255, 255)}
+POISON = (0, 0, 0)  # the model cannot take a black photo
+USERS = ["ann", "ben", "cleo"]
+
+
+def jpeg(colour):
+    file = io.BytesIO()
+    Image.new("RGB", (48, 40), colour).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+BODIES = {name: jpeg(colour) for name, colour in COLOURS.items()}
+
+
+class ColourModel:
+    """One label per colour. `hook` is called before each batch with the number of the batch."""
+
+    def __init__(self, hook=lambda _: None):
+        self.hook = hook
+        self.batches = 0
+        self.healthy = True
+
+    def predict(self, pixels):
+        self.batches += 1
+        self.hook(self.batches)
+        means = pixels.reshape(len(pixels), -1, 3).mean(axis=1)
+        if (means.max(axis=1) < 20).any():
+            raise ModelError("a black photo: the output is not finite")
+        nearest = [np.abs(means - COLOURS[name]).sum(axis=1) for name in LABELS]
+        probabilities = np.full((len(pixels), len(LABELS)), 0.01, dtype=np.float32)
+        probabilities[np.arange(len(pixels)), np.argmin(nearest, axis=0)] = 0.97
+        return probabilities
+
+    def verify(self):
+        if not self.healthy:
+            raise ModelError("the canaries are dead")
+
+
+class Library:
+    """A bucket, jobs over it, and streams that work on them."""
+
+    def __init__(self, ledger, settings, decoders, bucket):
+        self.ledger, self.settings, self.decoders, self.bucket = ledger, settings, decoders, bucket
+        self.access = S3Access.of(settings)
+        self.client = self.access.client(16)
+        self.labels = {}
+        self.hearts = []
+
+    def put(self, n):
+        """n photos of three users; remembers what each shows."""
+        names = {f"{USERS[i % 3]}/{i:03d}.jpg": LABELS[i % 4] for i in range(n)}
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda item: self.write(item[0], BODIES[item[1]]), names.items()))
+        self.labels |= names
+
+    def write(self, key, body):
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=body)
+
+    def list(self):
+        job_id = self.ledger.submit(source=f"s3://{self.bucket}/")
+        heart = Heart(self.ledger.database, "lister", "ingest", self.settings.lease_seconds)
+        list_range(self.settings, heart, self.ledger.range_of(job_id), threading.Event())
+        return job_id
+
+    def stream(self, model=None, stop=None, database=None, **changes):
+        settings = self.settings.model_copy(update=changes)
+        database = database or self.ledger.database
+        heart = Heart(database, f"worker-{len(self.hearts)}", "annotate.small", settings.lease_seconds)
+        heart.start()
+        self.hearts.append(heart)
+        bench = Bench(
+            settings=settings,
+            database=database,
+            heart=heart,
+            fetcher=Fetcher(S3Access.of(settings), settings.max_photo_bytes),
+            decoders=self.decoders,
+            model=model or ColourModel(),
+            registered=self.ledger.registered,
+            taxonomy=self.ledger.taxonomy,
+            rollup=Rollup(self.ledger.taxonomy),
+            decision=Decision(),
+        )
+        return Stream(bench, stop or threading.Event())
+
+    def first(self, job_id):
+        return self.ledger.shards(job_id, WorkState.PENDING)[0].shard_id
+
+    def forget_the_pause(self):
+        """What failed may be tried again at once."""
+        self.ledger.execute("UPDATE core.shard SET next_attempt_at = NULL")
+
+    def run_all(self, job_id, model=None):
+        """Streams, one by one, until nothing is pending: what has failed before is not taken ahead."""
+        while self.ledger.shards(job_id, WorkState.PENDING):
+            self.stream(model).run(self.first(job_id))
+
+    def bring_back(self):
+        self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1")
+        return self.ledger.database.run(lambda c: redrive.gather_retries(c, 10))
+
+    def codes(self, job_id):
+        rows = self.ledger.all(
+            "SELECT p.key, i.state, i.code FROM core.job_item i JOIN core.photo p USING (photo_id) WHERE job_id = :j",
+            j=job_id,
+        )
+        return {row.key: (ItemState(row.state), Code(row.code)) for row in rows}
+
+    def tagged(self):
+        """key -> name of the headline."""
+        rows = self.ledger.all(
+            "SELECT p.key, c.name FROM core.photo_result r JOIN core.photo p USING (photo_id) "
+            "LEFT JOIN core.category c ON c.node = r.headline"
+        )
+        return dict(map(tuple, rows))
+
+    def check_all_done(self, job_id):
+        assert self.tagged() == self.labels
+        assert {row.state for row in self.ledger.shards(job_id)} <= {WorkState.DONE, WorkState.SPLIT}
+        assert self.ledger.database.run(redrive.finish_jobs) == [job_id]
+        self.ledger.check()
+
+    def check_nothing_held(self, job_id):
+        assert self.ledger.shards(job_id, WorkState.LEASED) == []
+        assert {row.deaths for row in self.ledger.shards(job_id)} == {0}
+        self.ledger.check()
+
+
+@pytest.fixture(scope="module")
+def decoders():
+    with DecodePool(1, Target(size=32, resize=36)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def library(ledger, ledger_settings, decoders, request):
+    settings = ledger_settings.model_copy(update={"shard_photos": 10})
+    name = "engine-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[-40:].strip("-")
+    create_bucket(S3Access.of(settings), name)
+    found = Library(ledger, settings, decoders, name)
+    yield found
+    for heart in found.hearts:
+        heart.stop()
+    assert [t.name for t in threading.enumerate() if t.name.startswith(("feed", "fetch", "merge", "close"))] == []
+
+
+def test_every_photo_of_a_rough_library_ends_in_exactly_one_state(library):
+    library.put(60)
+    for key, body in {
+        "ann/corrupt.jpg": BODIES["dog"][:200],
+        "ann/empty.jpg": b"",
+        "ann/text.jpg": b"no photo at all, only some words",
+        "ben/deleted.jpg": BODIES["dog"],
+        "ben/changed.jpg": BODIES["dog"],
+        "cleo/poison.jpg": jpeg(POISON),
+    }.items():
+        library.write(key, body)
+    job_id = library.list()
+    library.client.delete_object(Bucket=library.bucket, Key="ben/deleted.jpg")
+    library.write("ben/changed.jpg", BODIES["cat"])
+
+    assert library.stream().run(library.first(job_id)) == 66
+    codes = library.codes(job_id)
+    assert {key: codes.pop(key) for key in list(codes) if key not in library.labels} == {
+        "ann/corrupt.jpg": (ItemState.FAILED, Code.CORRUPT),
+        "ann/empty.jpg": (ItemState.FAILED, Code.UNSUPPORTED),
+        "ann/text.jpg": (ItemState.FAILED, Code.UNSUPPORTED),
+        "ben/deleted.jpg": (ItemState.FAILED, Code.GONE),
+        "ben/changed.jpg": (ItemState.RETRY, Code.NONE),
+        "cleo/poison.jpg": (ItemState.FAILED, Code.MODEL_ERROR),
+    }
+    assert set(codes.values()) == {(ItemState.SUCCEEDED, Code.TAGGED)}
+    library.check_nothing_held(job_id)
+    assert library.ledger.database.run(redrive.finish_jobs) == []  # one photo waits
+
+    assert library.bring_back() == 1
+    assert library.stream().run(library.first(job_id)) == 1
+    assert library.codes(job_id)["ben/changed.jpg"] == (ItemState.SUCCEEDED, Code.TAGGED)
+    tagged = library.tagged()
+    assert tagged["ben/changed.jpg"] == "cat"
+    assert {key: tagged[key] for key in library.labels} == library.labels
+    assert library.ledger.database.run(redrive.finish_jobs) == [job_id]
+    found = library.ledger.job(job_id)
+    assert (found.state, found.total, found.waiting) == (JobState.SUCCEEDED_WITH_ERRORS, 66, 0)
+    library.ledger.check()
+    again = library.list()
+    assert library.ledger.job(again).by_code(ItemState.PENDING) == {}
+
+
+def test_one_stream_takes_all_shards_and_a_stream_on_a_finished_one_nothing(library):
+    library.put(60)
+    job_id = library.list()
+    assert len(library.ledger.shards(job_id)) >= 6
+    first = library.first(job_id)
+    assert library.stream().run(first) == 60
+    library.check_all_done(job_id)
+    start = time.monotonic()
+    assert library.stream().run(first) == 0
+    assert time.monotonic() - start < 1
+
+
+def test_never_more_than_a_few_shards_are_held(library):
+    library.put(60)
+    job_id = library.list()
+    held = []
+    model = ColourModel(lambda _: held.append(len(library.ledger.shards(job_id, WorkState.LEASED))))
+    library.stream(model).run(library.first(job_id))
+    assert max(held) <= 3
+    library.check_all_done(job_id)
+
+
+def test_after_its_time_a_stream_claims_no_more(library):
+    library.put(60)
+    job_id = library.list()
+    done = library.stream(stream_seconds=1e-9).run(library.first(job_id))
+    assert 0 < done <= 10
+    assert len(library.ledger.shards(job_id, WorkState.DONE)) == 1
+    library.check_nothing_held(job_id)
+
+
+def test_two_streams_share_a_job(library):
+    library.put(60)
+    job_id = library.list()
+    streams = [library.stream(ColourModel(lambda _: time.sleep(0.05))) for _ in range(2)]
+    shards = [row.shard_id for row in library.ledger.shards(job_id)]
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(lambda pair: pair[0].run(pair[1]), zip(streams, shards, strict=False)))
+    assert sum(done) == 60
+    assert min(done) > 0
+    library.check_all_done(job_id)
+
+
+def test_a_stop_merges_what_is_done_and_hands_the_rest_back(library):
+    library.put(60)
+    job_id = library.list()
+    stop = threading.Event()
+    done = library.stream(ColourModel(lambda batch: batch == 2 and stop.set()), stop).run(library.first(job_id))
+    assert 0 < done < 60
+    assert library.ledger.job(job_id).count(ItemState.SUCCEEDED) == done
+    library.check_nothing_held(job_id)
+    assert library.stream().run(library.first(job_id)) == 60 - done
+    library.check_all_done(job_id)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), ModelError("the canaries are dead")])
+def test_a_model_that_breaks_ends_the_stream_and_nobody_is_blamed(library, error):
+    library.put(60)
+    job_id = library.list()
+
+    def breaks(batch):
+        if batch == 3:
+            model.healthy = False
+            raise error
+
+    model = ColourModel(breaks)
+    with pytest.raises(type(error), match=str(error)):
+        library.stream(model).run(library.first(job_id))
+    library.check_nothing_held(job_id)
+    assert library.ledger.job(job_id).count(ItemState.FAILED) == 0
+    library.forget_the_pause()
+    library.run_all(job_id)
+    library.check_all_done(job_id)
+    assert {row.failures for row in library.ledger.shards(job_id)} == {0}  # progress has cleared them
+
+
+def test_an_error_that_nobody_explains_fails_the_job_at_the_fifth_time(library):
+    library.put(10)
+    job_id = library.list()
+
+    def bug(_):
+        raise ZeroDivisionError("a bug\0 of ours.")
+
+    pauses = []
+    for n in range(redrive.FAILURES_ALLOWED):
+        assert not library.ledger.job(job_id).state.ended
+        with pytest.raises(ZeroDivisionError):
+            library.stream(ColourModel(bug)).run(library.first(job_id))
+        (row,) = library.ledger.shards(job_id)
+        assert (row.failures, row.error, row.deaths) == (n + 1, "ZeroDivisionError: a bug of ours", 0)
+        pauses.append(library.ledger.one("SELECT extract(epoch FROM next_attempt_at - now())::float FROM core.shard"))
+        assert library.stream().run(row.shard_id) == 0  # not at once
+        library.forget_the_pause()
+    assert pauses == pytest.approx([5, 10, 20, 40, 80], rel=0.2)
+    job = library.ledger.job(job_id)
+    assert job.state is JobState.FAILED
+    assert "failed 5 times in a row (ZeroDivisionError: a bug of ours)" in job.error
+    library.ledger.check()
+
+
+def test_a_failing_shard_does_not_take_its_neighbours_along(library):
+    """A merge that cannot be made is met again and again; the other shards get done, and their jobs with them."""
+    library.put(10)
+    sick = library.list()
+    library.write("zoe/1.jpg", BODIES["dog"])
+    library.labels["zoe/1.jpg"] = "dog"
+    well = library.list()
+
+    class Sick(ColourModel):
+        def predict(self, pixels):
+            if library.ledger.shards(sick, WorkState.LEASED):
+                raise ZeroDivisionError
+            return super().predict(pixels)
+
+    for _ in range(20):
+        library.forget_the_pause()
+        pending = [row for job in (well, sick) for row in library.ledger.shards(job, WorkState.PENDING)]
+        if not pending:
+            break
+        with contextlib.suppress(ZeroDivisionError):
+            library.stream(Sick()).run(pending[0].shard_id)
+    assert library.ledger.job(sick).state is JobState.FAILED
+    assert library.ledger.job(well).count(ItemState.SUCCEEDED) == 11
+    library.ledger.check()
+
+
+class Shaky(Database):
+    """Commits, and then now and then says that it did not: the replies to the merges are lost."""
+
+    losses = 0
+    error = ServiceDown("the reply was lost")
+
+    def run(self, work):
+        answer = super().run(work)
+        if threading.current_thread().name == "merge" and self.losses > 0:
+            self.losses -= 1
+            raise self.error
+        return answer
+
+
+@pytest.fixture
+def shaky(ledger):
+    url = ledger.database.engine.url.render_as_string(hide_password=False)
+    with Shaky(url, "pictograph tests", connections=8) as database:
+        yield database
+
+
+def test_a_lost_reply_counts_nothing_twice(library, shaky):
+    library.put(20)
+    job_id = library.list()
+    shaky.losses = 2
+    assert library.stream(database=shaky).run(library.first(job_id)) == 20
+    assert shaky.losses == 0
+    library.check_all_done(job_id)
+
+
+@pytest.mark.parametrize("error", [ServiceDown("still away"), ConfigurationError("the password was changed")])
+def test_a_merge_that_cannot_be_made_ends_the_stream_with_its_reason(library, shaky, error):
+    """The results' queue fills, nobody reads it, and still every thread must end."""
+    library.put(60)
+    job_id = library.list()
+    shaky.losses, shaky.error = 10**6, error
+    with pytest.raises(type(error), match=str(error)):
+        library.stream(database=shaky, lease_seconds=1, batch_photos=1).run(library.first(job_id))
+    library.check_nothing_held(job_id)
+    blamed = {row.failures for row in library.ledger.shards(job_id)}
+    assert blamed == ({0} if isinstance(error, ServiceDown) else {0, 1})
+    library.forget_the_pause()
+    library.run_all(job_id)
+    library.check_all_done(job_id)
+
+
+def test_connections_that_are_cut_cost_time_only(library):
+    """All of the stream's connections are ended in mid-work; it goes on or gives up, but loses and doubles nothing."""
+    library.put(60)
+    job_id = library.list()
+    url = library.ledger.database.engine.url.render_as_string(hide_password=False)
+
+    def cut(batch):
+        if batch in (2, 4):
+            library.ledger.all(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to be cut'"
+            )
+
+    with Database(url, "to be cut", connections=8) as database:
+        with contextlib.suppress(ServiceDown):
+            library.stream(ColourModel(cut), database=database).run(library.first(job_id))
+        for heart in library.hearts:
+            heart.stop()
+        library.hearts.clear()
+    library.ledger.check()
+    library.ledger.expire(died=False)
+    library.ledger.database.run(lambda c: redrive.expire_shards(c, 10, LEASE_SECONDS))
+    if library.ledger.shards(job_id, WorkState.PENDING):
+        library.stream().run(library.first(job_id))
+    library.check_all_done(job_id)
+
+
+def test_a_lost_lease_keeps_the_results_and_leaves_the_shard_to_its_new_holder(library):
+    library.put(10)
+    job_id = library.list()
+    taken = []
+
+    def lose(batch):
+        if batch == 1:
+            library.ledger.expire(died=False)
+            library.ledger.database.run(lambda c: redrive.expire_shards(c, 10, LEASE_SECONDS))
+            (row,) = library.ledger.shards(job_id)
+            taken.append(library.ledger.claim(row.shard_id, "second"))
+            time.sleep(0.6)  # the heart notices meanwhile
+
+    library.stream(ColourModel(lose), lease_seconds=1).run(library.first(job_id))
+    (row,) = library.ledger.shards(job_id)
+    assert (row.state, row.lease_owner) == (WorkState.LEASED, "second")
+    results = library.ledger.one("SELECT count(*) FROM core.photo_result")
+    assert 8 <= results <= 10  # at least the batch in hand
+    assert len(library.ledger.tasks(taken[0])) == 10 - results
+    library.ledger.database.run(lambda c: work.SHARDS.release(c, taken))
+    library.stream().run(row.shard_id)
+    library.check_all_done(job_id)
+
+
+def test_a_store_that_is_away_makes_photos_wait_and_blames_none(library):
+    library.put(6)
+    job_id = library.list()
+    settings = library.settings
+    library.settings = settings.model_copy(update={"s3_endpoint_url": "http://127.0.0.1:9"})
+    assert library.stream().run(library.first(job_id)) == 6
+    assert library.ledger.job(job_id).counts == {(ItemState.RETRY, Code.NONE): 6}
+    library.check_nothing_held(job_id)
+    library.settings = settings
+    assert library.bring_back() == 6
+    library.stream().run(library.first(job_id))
+    library.check_all_done(job_id)
+
+
+def test_a_bucket_that_is_deleted_under_a_job_makes_its_photos_wait(library):
+    library.put(4)
+    job_id = library.list()
+    for key in library.labels:
+        library.client.delete_object(Bucket=library.bucket, Key=key)
+    library.client.delete_bucket(Bucket=library.bucket)
+    assert library.stream().run(library.first(job_id)) == 4
+    assert library.ledger.job(job_id).counts == {(ItemState.RETRY, Code.NONE): 4}
+
+
+def test_a_shard_whose_photos_are_all_done_is_finished_at_once(library):
+    library.put(5)
+    job_id = library.list()
+    lease = library.ledger.claim(library.first(job_id), "before")
+    library.ledger.merge([library.ledger.tagged(t, library.labels[t.key]) for t in library.ledger.tasks(lease)])
+    library.ledger.database.run(lambda c: work.SHARDS.release(c, [lease]))
+    assert library.stream().run(library.first(job_id)) == 0
+    library.check_all_done(job_id)
+
+
+def test_bigger_photos_than_allowed_are_not_read(library):
+    library.put(3)
+    library.write("ann/big.jpg", BODIES["dog"] + b"\0" * 5000)
+    job_id = library.list()
+    library.stream(max_photo_bytes=4000).run(library.first(job_id))
+    assert library.codes(job_id)["ann/big.jpg"] == (ItemState.FAILED, Code.TOO_LARGE)
+    library.ledger.check()
+
+
+# ---- the heart
+
+
+def test_the_heart_renews_what_moves_and_drops_what_is_lost(library):
+    library.put(20)
+    job_id = library.list()
+    kept, lost = (library.ledger.claim(row.shard_id, "w", 60) for row in library.ledger.shards(job_id)[:2])
+    holdings = Holdings()
+    for lease in (kept, lost):
+        holdings.add(lease, 10)
+    library.ledger.execute("UPDATE core.shard SET lease_epoch = 9 WHERE shard_id = :id", id=lost.work_id)
+    before = library.ledger.one("SELECT lease_until FROM core.shard WHERE shard_id = :id", id=kept.work_id)
+    heart = Heart(library.ledger.database, "w", "annotate.small", 600)
+    heart.watch(holdings)
+    heart.start()
+    for _ in range(100):
+        if len(holdings) == 1:
+            break
+        time.sleep(0.02)
+    heart.stop()
+    assert holdings.leases() == [kept]
+    assert library.ledger.one("SELECT lease_until FROM core.shard WHERE shard_id = :id", id=kept.work_id) > before
+    assert library.ledger.all("SELECT * FROM core.worker") == []
+
+
+def test_the_heart_outlives_a_database_that_is_busy_or_cut(library):
+    """Renewing meets locks and lost connections; a heart that stops at the first would cost every lease."""
+    url = library.ledger.database.engine.url.render_as_string(hide_password=False)
+    with Database(url, "to be cut", connections=1) as database:
+        heart = Heart(database, "w", "annotate.small", 0.2)
+        heart.start()
+        for _ in range(3):
+            library.ledger.all(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to be cut'"
+            )
+            time.sleep(0.1)
+        seen = library.ledger.one("SELECT last_seen FROM core.worker")
+        for _ in range(100):
+            if library.ledger.one("SELECT last_seen FROM core.worker") > seen:
+                break
+            time.sleep(0.02)
+        assert library.ledger.one("SELECT last_seen FROM core.worker") > seen
+        heart.stop()
+
+
+class Odd(Database):
+    """Raises what no heart expects, a few times."""
+
+    oddities = 3
+
+    def run(self, work):
+        if self.oddities:
+            self.oddities -= 1
+            raise ZeroDivisionError
+        return super().run(work)
+
+
+def test_the_heart_outlives_what_nobody_thought_of(library, caplog):
+    with Odd(library.ledger.database.engine.url.render_as_string(hide_password=False), "odd") as database:
+        heart = Heart(database, "w", "annotate.small", 0.1)
+        heart.start()
+        for _ in range(100):
+            if library.ledger.all("SELECT * FROM core.worker"):
+                break
+            time.sleep(0.02)
+        assert library.ledger.one("SELECT worker_id FROM core.worker") == "w"
+        heart.stop()
+    assert "ZeroDivisionError" in caplog.text  # with its traceback

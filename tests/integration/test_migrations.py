@@ -1,0 +1,135 @@
+"""The migrations and `pipeline.store.tables` say the same, in either direction and with two migrators at once."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from pipeline.errors import ConfigurationError
+from pipeline.store import migrate as migrating
+from pipeline.store.migrate import current, migrate, newest
+from pipeline.store.session import Database
+from pipeline.store.tables import metadata
+
+MIGRATE = """
+import sys
+from pipeline.store.migrate import migrate
+from pipeline.store.session import Database
+with Database(sys.argv[1], "pictograph tests") as database:
+    print(*migrate(database))
+"""
+
+
+@pytest.fixture
+def bare(connections):
+    """A database without tables."""
+    with connections.transaction() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
+        connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+    return connections
+
+
+def in_core(name, kind, parents):
+    return name == "core" if kind == "schema" else parents.get("schema_name", "core") == "core"
+
+
+def test_the_migrations_make_the_tables_of_the_code(bare):
+    migrate(bare)
+    with bare.transaction() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={"include_schemas": True, "include_name": in_core, "compare_server_default": True},
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_what_the_comparison_does_not_see_is_the_same_too(bare):
+    """Comments of tables, fill factors, collations, CHECKs and partial indexes, read from the catalogue."""
+    described = []
+    for build in (migrate, build_from_tables):
+        with bare.transaction() as connection:
+            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
+            connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+        build(bare)
+        described.append(describe(bare))
+    assert described[0] == described[1]
+
+
+def build_from_tables(database):
+    with database.transaction() as connection:
+        connection.execute(text("CREATE SCHEMA core"))
+        metadata.create_all(connection)
+
+
+def describe(database):
+    queries = (
+        "SELECT relname, reloptions, obj_description(oid), relkind FROM pg_class "
+        "WHERE relnamespace = 'core'::regnamespace AND relkind IN ('r', 'p')",
+        "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'core'",
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'core'::regnamespace",
+        "SELECT table_name, column_name, data_type, collation_name, is_nullable, column_default, identity_generation "
+        "FROM information_schema.columns WHERE table_schema = 'core'",
+    )
+    with database.transaction() as connection:
+        return [sorted(map(repr, connection.execute(text(query)))) for query in queries]
+
+
+def test_upgrading_twice_changes_nothing(bare):
+    assert current(bare) is None
+    assert migrate(bare) == (None, newest())
+    before = describe(bare)
+    assert migrate(bare) == (newest(), newest())
+    assert describe(bare) == before
+
+
+def test_two_migrators_at_once_agree(bare, endpoints):
+    """Each in a process of its own, as two containers would start."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with bare.transaction() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(7420015)"))  # both arrive while we hold the door
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", MIGRATE, endpoints.database_url],
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        for _ in range(200):
+            if connection.execute(text(waiting)).scalar_one() == 2:
+                break
+            connection.execute(text("SELECT pg_sleep(0.05)"))
+    results = [process.communicate(timeout=60) for process in started]
+    assert [process.returncode for process in started] == [0, 0], results
+    assert current(bare) == newest()
+
+
+def test_downgrading_leaves_nothing_and_upgrading_works_again(bare):
+    migrate(bare)
+    config = migrating._config()
+    with bare.transaction() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert current(bare) is None
+    left = "SELECT count(*) FROM information_schema.schemata WHERE schema_name IN ('core', 'tags')"
+    with bare.transaction() as connection:
+        assert connection.execute(text(left)).scalar_one() == 0
+    assert migrate(bare) == (None, newest())
+
+
+def test_a_database_without_tables_says_what_to_do(bare, endpoints):
+    with (
+        Database(endpoints.database_url, "pictograph tests") as database,
+        pytest.raises(ConfigurationError, match="pictograph migrate"),
+    ):
+        database.run(lambda c: c.execute(text("SELECT 1 FROM core.job")))

@@ -1,0 +1,42 @@
+import pytest
+from fastapi import Request
+
+from api.answers import cacheable, preferred
+
+OFFERED = ("application/json", "image/svg+xml", "text/csv")
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("image/svg+xml", "image/svg+xml"),
+        ("image/*", "image/svg+xml"),
+        ("image/avif,image/webp,*/*;q=0.8", "application/json"),
+        ("text/csv;q=0.9, image/svg+xml;q=0.5", "text/csv"),
+        ("IMAGE/SVG+XML ; Q=1.0, application/json;q=0.2", "image/svg+xml"),
+        ("image/svg+xml;q=0, application/json;q=0.1", "application/json"),
+        ("image/svg+xml;q=much, text/csv;q=0.1", "text/csv"),
+        ("image/png", "application/json"),
+    ],
+)
+def test_what_accept_likes_best(accept: str, expected: str) -> None:
+    assert preferred(accept, OFFERED) == expected
+
+
+def asking(if_none_match: str) -> Request:
+    return Request({"type": "http", "headers": [(b"if-none-match", if_none_match.encode())]})
+
+
+@pytest.mark.parametrize("known", ["{}", 'W/{}, "other"', '"other" , {}', "*"])
+def test_known_bodies_are_not_sent_again(known: str) -> None:
+    etag = cacheable(asking(""), "body", "text/plain").headers["etag"]
+    assert cacheable(asking(known.format(etag)), "body", "text/plain").status_code == 304
+    assert cacheable(asking(known.format(etag)), "other", "text/plain").status_code == (304 if known == "*" else 200)
+
+
+def test_bodies_of_users_are_private() -> None:
+    answer = cacheable(asking(""), b"body", "text/plain", vary="Accept")
+    assert (answer.headers["cache-control"], answer.headers["vary"]) == ("private, no-cache", "Accept")
+    assert answer.headers["etag"].startswith('"')

@@ -1,0 +1,70 @@
+"""What a stream holds: when a shard is begun, complete, lost, and how long nothing came through."""
+
+import threading
+import time
+
+import pytest
+
+from pipeline.records import Lease
+from workers.holdings import Holdings
+
+
+def lease(shard_id, epoch=1):
+    return Lease(work_id=shard_id, job_id=1, epoch=epoch)
+
+
+@pytest.fixture
+def held():
+    holdings = Holdings()
+    holdings.add(lease(1), 2)
+    holdings.add(lease(2), 1)
+    return holdings
+
+
+def test_a_shard_begins_once(held):
+    assert held.begin(1) == lease(1)
+    assert held.begin(1) is None
+    assert held.begin(9) is None
+
+
+def test_a_shard_is_complete_with_its_last_photo_and_only_then(held):
+    assert held.landed([1]) == []
+    assert held.landed([2]) == [lease(2)]
+    assert held.landed([1]) == [lease(1)]
+    assert held.landed([1]) == []  # one too many completes nothing
+    assert len(held) == 2  # until the merge has finished it
+
+
+def test_results_of_one_shard_may_land_together(held):
+    assert held.landed([1, 2, 1]) == [lease(1), lease(2)]
+
+
+def test_what_was_dropped_is_not_held_and_lands_nowhere(held):
+    held.drop([1, 7])
+    assert not held.holds(1)
+    assert held.holds(2)
+    assert held.leases() == [lease(2)]
+    assert held.landed([1]) == []
+
+
+def test_waiting_ends_when_something_is_dropped(held):
+    waiting = threading.Thread(target=held.wait, args=(30,))
+    waiting.start()
+    while waiting.is_alive():
+        held.drop([1])
+        waiting.join(0.01)
+
+
+def test_what_has_begun_is_known(held):
+    assert held.begun() == []
+    assert held.begin(2) == lease(2)
+    assert held.begun() == [lease(2)]
+
+
+@pytest.mark.parametrize("pulse", [lambda held: held.landed([1]), lambda held: held.moved()])
+def test_idleness_is_measured_from_the_last_pulse(held, pulse):
+    time.sleep(0.02)
+    before = held.idle_seconds()
+    assert before >= 0.02
+    pulse(held)
+    assert held.idle_seconds() < before
