@@ -20,16 +20,18 @@ class Versions(BaseModel):
     taxonomy: str
     taxonomy_sha256: str
     decision_revision: int
+    policy_version: int  # 0: no policy
 
     @classmethod
-    def of(cls, model: ActiveModel) -> "Versions":
-        """The versions of a model."""
+    def of(cls, model: ActiveModel, policy_version: int) -> "Versions":
+        """The versions of a model, and of the policy under which it is read."""
         return cls(
             model=model.name,
             fingerprint=model.fingerprint,
             taxonomy=model.taxonomy,
             taxonomy_sha256=model.taxonomy_sha256,
             decision_revision=model.decision_revision,
+            policy_version=policy_version,
         )
 
 
@@ -65,7 +67,7 @@ class ProfileOut(BaseModel):
             photos=found.profile.photos,
             mass=found.profile.mass,
             cells=cells,
-            versions=Versions.of(found.model),
+            versions=Versions.of(found.model, found.policy.version),
         )
 
 

@@ -16,10 +16,12 @@ from pipeline.profile import Profile, profile
 from pipeline.records import Code
 from pipeline.settings import Settings
 from pipeline.store import queries
+from pipeline.store.policies import active_policy, coarsen_totals
 from pipeline.store.queries import ActiveModel, PhotoPlace
 from pipeline.store.session import Database
 from taxonomy import graph
 from taxonomy.graph import Taxonomy
+from taxonomy.policy import Policy
 
 THUMBNAILS_AT_ONCE = 4  # bounds the memory that whole photos take here
 TURN_SECONDS = 5.0  # to wait for one's turn: those who wait hold threads that others need
@@ -50,6 +52,7 @@ class UserProfile:
     user_id: int
     profile: Profile
     model: ActiveModel
+    policy: Policy
 
 
 class Thumbnails:
@@ -127,8 +130,9 @@ def user_profile(connection: Connection, user: str, k: int) -> UserProfile:
     if found is None:
         raise not_found(f"There is no user {user!r}.")
     taxonomy = taxonomy_of(model)
-    made = profile(found.totals, taxonomy, k)
-    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model)
+    policy = active_policy(connection, taxonomy)
+    made = profile(coarsen_totals(found.totals, policy), taxonomy, k)
+    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model, policy=policy)
 
 
 def taxonomy_of(model: ActiveModel) -> Taxonomy:

@@ -3,6 +3,8 @@
 Revision ID: 0002
 """
 
+from importlib import import_module
+
 from alembic import op
 
 revision = "0002"
@@ -14,7 +16,7 @@ UPGRADE = r"""
 ALTER TABLE core.decision
     ADD COLUMN lam INTEGER DEFAULT 0 NOT NULL,
     ADD COLUMN unknown_limit INTEGER,
-    ADD COLUMN lam_unknown INTEGER DEFAULT 1000000 NOT NULL,
+    ADD COLUMN lam_unknown INTEGER DEFAULT 100000000 NOT NULL,
     ADD COLUMN threshold_unknown SMALLINT DEFAULT 10001 NOT NULL,
     ADD COLUMN vague_share DOUBLE PRECISION DEFAULT 0.4 NOT NULL,
     ADD COLUMN ambiguous_mass SMALLINT DEFAULT 3000 NOT NULL,
@@ -61,6 +63,76 @@ CREATE TABLE core.policy_effect (
 COMMENT ON TABLE core.policy_effect IS 'What an applied policy changes in one taxonomy: a hidden node and what it is shown as, or a shown node and the nodes whose mass and photos, so many times each, are subtracted. A photo with a tag in owed_to does not carry this one.';
 """
 
+# What people see goes through the active policy: hidden categories are gone, the others count without them.
+VIEWS = r"""
+CREATE VIEW core.active_effect AS
+SELECT e.* FROM core.policy_effect e JOIN core.policy p ON p.version = e.version WHERE p.active;
+COMMENT ON VIEW core.active_effect IS 'What the active policy changes, by taxonomy and node; empty without one.';
+
+CREATE OR REPLACE VIEW tags.category AS
+SELECT m.name AS model, c.wnid, c.name, c.lemmas, c.gloss, t.depth, t.bits, t.leaf_count AS labels, c.node
+FROM core.model m JOIN core.taxonomy_category t USING (taxonomy_id) JOIN core.category c USING (node)
+LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (t.taxonomy_id, t.node)
+WHERE NOT c.area_only AND NOT coalesce(e.hidden, false);
+
+CREATE OR REPLACE VIEW tags.photo AS
+SELECT m.name AS model, p.photo_id, u.name AS "user", b.uri AS bucket, p.key, p.taken_at,
+       CASE r.outcome WHEN 1 THEN 'tagged' WHEN 2 THEN 'abstained' ELSE 'failed' END AS outcome,
+       c.wnid AS headline_wnid, c.name AS headline
+FROM core.photo_result r JOIN core.model m USING (model_id) JOIN core.photo p USING (photo_id)
+JOIN core.bucket b USING (bucket_id) JOIN core.app_user u ON u.user_id = r.user_id
+LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, r.headline) AND e.hidden
+LEFT JOIN core.category c ON c.node = CASE WHEN e.hidden IS NULL THEN r.headline
+                                           WHEN e.shown_as = ANY (r.tags) THEN e.shown_as END
+WHERE u.deleted_at IS NULL;
+
+CREATE OR REPLACE VIEW tags.photo_tag AS
+SELECT m.name AS model, r.photo_id, u.name AS "user", c.wnid, c.name,
+       (n.mass - coalesce(owed.mass, 0)) / 10000.0 AS probability,
+       coalesce(n.node = CASE WHEN h.hidden IS NULL THEN r.headline ELSE h.shown_as END, false) AS headline
+FROM core.photo_result r JOIN core.model m USING (model_id) JOIN core.app_user u ON u.user_id = r.user_id
+CROSS JOIN unnest(r.nodes, r.masses) AS n(node, mass) JOIN core.category c ON c.node = n.node
+LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, n.node)
+LEFT JOIN core.active_effect h ON (h.taxonomy_id, h.node) = (m.taxonomy_id, r.headline) AND h.hidden
+LEFT JOIN LATERAL (
+    SELECT sum(x.times * r.masses[array_position(r.nodes, x.node)]) AS mass FROM unnest(e.minus, e.times) AS x(node, times)
+) AS owed ON true
+WHERE n.node = ANY (r.tags) AND u.deleted_at IS NULL
+  AND NOT coalesce(e.hidden, false) AND NOT coalesce(r.tags && e.owed_to, false);
+
+CREATE OR REPLACE VIEW tags.user_category AS
+SELECT m.name AS model, u.name AS "user", c.wnid, c.name,
+       greatest(0, t.photos - coalesce(owed.photos, 0))::bigint AS photos,
+       (t.mass - coalesce(owed.mass, 0)) / 10000.0 AS mass
+FROM core.user_category t JOIN core.model m USING (model_id) JOIN core.app_user u USING (user_id)
+JOIN core.category c USING (node)
+LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, t.node)
+LEFT JOIN LATERAL (
+    SELECT sum(x.times * d.photos) AS photos, sum(x.times * d.mass) AS mass
+    FROM unnest(e.minus, e.times) AS x(node, times)
+    JOIN core.user_category d ON (d.model_id, d.user_id, d.node) = (t.model_id, t.user_id, x.node)
+) AS owed ON true
+WHERE NOT c.area_only AND t.mass > coalesce(owed.mass, 0) AND NOT coalesce(e.hidden, false) AND u.deleted_at IS NULL;
+
+CREATE OR REPLACE VIEW tags.category_total AS
+WITH total AS (
+    SELECT model_id, node, sum(photos)::bigint AS photos, sum(mass) AS mass FROM core.category_total GROUP BY 1, 2)
+SELECT m.name AS model, c.wnid, c.name, greatest(0, t.photos - coalesce(owed.photos, 0))::bigint AS photos,
+       (t.mass - coalesce(owed.mass, 0)) / 10000.0 AS mass
+FROM total t JOIN core.model m USING (model_id) JOIN core.category c USING (node)
+LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, t.node)
+LEFT JOIN LATERAL (
+    SELECT sum(x.times * d.photos) AS photos, sum(x.times * d.mass) AS mass
+    FROM unnest(e.minus, e.times) AS x(node, times) JOIN total d ON (d.model_id, d.node) = (t.model_id, x.node)
+) AS owed ON true
+WHERE NOT c.area_only AND t.mass > coalesce(owed.mass, 0) AND NOT coalesce(e.hidden, false);
+"""
+
+# The views of 0001 again, which know no policy.
+UNVIEWS = r"""
+DROP VIEW tags.category_total, tags.user_category, tags.photo_tag, tags.photo, tags.category, core.active_effect;
+"""
+
 DOWNGRADE = r"""
 DROP TABLE core.policy_effect, core.policy_rule, core.policy;
 ALTER TABLE core.decision
@@ -71,7 +143,10 @@ ALTER TABLE core.decision
 
 def upgrade() -> None:
     op.execute(UPGRADE)
+    op.execute(VIEWS)
 
 
 def downgrade() -> None:
+    op.execute(UNVIEWS)
     op.execute(DOWNGRADE)
+    op.execute(import_module("migrations.versions.0001_initial").VIEWS)

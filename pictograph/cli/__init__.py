@@ -35,6 +35,15 @@ COMMANDS = {
     "jobs": Entry("jobs", "Running and past jobs."),
     "profile": Entry("profile", "What USER photographs: top categories that add up to everything."),
     "taxonomy": Entry("taxonomy", "The hypernym graph behind the tags."),
+    "compare": Entry("reason", "What both photograph, what only one of them does, and how similar they are."),
+    "explain": Entry("reason", "Which labels make a category's number in one photo, and why it is a tag or not."),
+    "policy": Entry("reason", "What is shown only as something broader."),
+    "evaluate": Entry(
+        "judge", "How right, and how telling, the tags of labelled photos are; beside the rules of the literature."
+    ),
+    "calibrate": Entry(
+        "judge", "Choose the constants of the decision on labelled photos and store them as a new revision."
+    ),
     "doctor": Entry("setup", "Check every connection, the model and the versions."),
     "migrate": Entry("setup", "Bring the database to the newest revision."),
     "worker": Entry("work", "Run one worker process."),

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.table import Table
 
-from pictograph.cli.console import Json, emit, note, out, say
+from pictograph.cli.console import STYLE, Json, emit, note, out, say
 from pictograph.evaluation import answer
 from pictograph.evaluation.constants import Chosen, Goal, choose_constants
 from pictograph.evaluation.degrade import Degradation
@@ -27,7 +27,7 @@ from taxonomy.graph import Taxonomy
 from taxonomy.metrics import HeadlineMetrics
 from workers.ledger import open_database, register
 
-group = typer.Typer()
+group = typer.Typer(**STYLE)
 
 MOST_CATEGORIES = 8  # in the table for people
 

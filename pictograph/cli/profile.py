@@ -14,6 +14,7 @@ from pipeline import treemap
 from pipeline.errors import ConfigurationError
 from pipeline.profile import CELLS, MOST_CELLS, Profile, profile
 from pipeline.store import queries
+from pipeline.store.policies import active_policy, coarsen_totals
 from taxonomy.graph import load
 
 group = typer.Typer(**STYLE)
@@ -58,7 +59,9 @@ def read_profile(connection: Connection, user: str, k: int) -> Profile:
     totals = None if model is None else queries.user_profile_totals(connection, model.model_id, user)
     if model is None or totals is None:
         raise ConfigurationError(f"There is no user {user!r}; `pictograph tag` stores users as it meets their photos.")
-    return profile(totals.totals, load(model.taxonomy), k)
+    taxonomy = load(model.taxonomy)
+    shown = coarsen_totals(totals.totals, active_policy(connection, taxonomy))
+    return profile(shown, taxonomy, k)
 
 
 def profile_table(found: Profile) -> Table:

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from sqlalchemy import Connection
 
-from pictograph.cli.console import Json, emit, out, ready, say
-from pictograph.places import DATABASE
+from pictograph.cli.connect import reading
+from pictograph.cli.console import STYLE, Json, emit, out, say
 from pipeline import treemap
 from pipeline.compare import Comparison, Level, apart, compare
 from pipeline.errors import ConfigurationError
@@ -23,10 +23,9 @@ from pipeline.store.queries import ActiveModel
 from taxonomy.graph import Taxonomy, load
 from taxonomy.lookup import one_node, titled
 from taxonomy.policy import Policy, Rule, parse_rule, target_of, work_out
-from workers.ledger import open_database
 
-group = typer.Typer()
-policy_group = typer.Typer(no_args_is_help=True, help="What is shown only as something broader.")
+group = typer.Typer(**STYLE)
+policy_group = typer.Typer(**STYLE, help="What is shown only as something broader.")
 group.add_typer(policy_group, name="policy")
 
 Version = Annotated[int | None, typer.Argument(metavar="[VERSION]", min=0, help="The newest, unless given.")]
@@ -34,13 +33,9 @@ RULES = "'coarsen SUBTREE to ANCESTOR' or 'hide SUBTREE'; each a word or a synse
 
 
 @contextmanager
-def _ledger(*, quiet: bool) -> Iterator[tuple[Connection, ActiveModel, Taxonomy]]:
+def _ledger() -> Iterator[tuple[Connection, ActiveModel, Taxonomy]]:
     """A transaction on the ledger, with the active model and its taxonomy."""
-    with (
-        ready(DATABASE, quiet=quiet) as settings,
-        open_database(settings, "pictograph") as database,
-        database.transaction() as connection,
-    ):
+    with reading() as connection:
         model = queries.active_model(connection)
         if model is None:
             raise ConfigurationError("No model is registered yet; `pictograph migrate` registers one.")
@@ -60,7 +55,7 @@ def show_comparison(
     as_json: Json = False,
 ) -> None:
     """What both photograph, what only one of them does, and how similar they are."""
-    with _ledger(quiet=as_json) as (connection, model, taxonomy):
+    with _ledger() as (connection, model, taxonomy):
         policy = policies.active_policy(connection, taxonomy)
         first, second = (_totals(connection, model, user, policy) for user in (a, b))
         everybody = coarsen_totals(policies.population_totals(connection, model.model_id), policy)
@@ -116,7 +111,7 @@ def show_explanation(
     as_json: Json = False,
 ) -> None:
     """Which labels make a category's number in one photo, and why it is a tag or not."""
-    with _ledger(quiet=as_json) as (connection, model, taxonomy):
+    with _ledger() as (connection, model, taxonomy):
         node = one_node(category, taxonomy)
         policy = policies.active_policy(connection, taxonomy)
         made = explain(photo_evidence(connection, model.model_id, photo_id), node, taxonomy, policy)
@@ -148,7 +143,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """A new version: the newest one's rules and these. Nothing changes until it is applied."""
-    with _ledger(quiet=as_json) as (connection, _, taxonomy):
+    with _ledger() as (connection, _, taxonomy):
         before = policies.newest(connection)
         asked = [parse_rule(rule, taxonomy) for rule in rules]
         work_out(tuple(asked), taxonomy)
@@ -163,7 +158,7 @@ def drop(
     as_json: Json = False,
 ) -> None:
     """A new version: the newest one's rules without these. Nothing changes until it is applied."""
-    with _ledger(quiet=as_json) as (connection, _, taxonomy):
+    with _ledger() as (connection, _, taxonomy):
         before = policies.newest(connection)
         present = [] if before is None else [rule for rule in before.rules if not rule.taken_along]
         gone = [parse_rule(rule, taxonomy) for rule in rules]
@@ -176,7 +171,7 @@ def drop(
 @policy_group.command("list", epilog="Example: `pictograph policy list`")
 def list_versions(*, as_json: Json = False) -> None:
     """All versions, newest first."""
-    with _ledger(quiet=as_json) as (connection, _, taxonomy):
+    with _ledger() as (connection, _, taxonomy):
         found = policies.versions(connection)
     if as_json:
         for version in found:
@@ -196,14 +191,14 @@ def list_versions(*, as_json: Json = False) -> None:
 @policy_group.command("show", epilog="Example: `pictograph policy show 3`")
 def show_version(version: Version = None, *, as_json: Json = False) -> None:
     """The rules of a version, and what goes along with them so that no count can be had by subtraction."""
-    with _ledger(quiet=as_json) as (connection, _, taxonomy):
+    with _ledger() as (connection, _, taxonomy):
         _tell(_chosen(connection, version), taxonomy, as_json=as_json)
 
 
 @policy_group.command("preview", epilog="Example: `pictograph policy preview`")
 def preview(version: Version = None, *, as_json: Json = False) -> None:
     """What applying a version would change: photos and users, counted from stored rows; nothing is changed."""
-    with _ledger(quiet=as_json) as (connection, model, taxonomy):
+    with _ledger() as (connection, model, taxonomy):
         chosen = _chosen(connection, version)
         rules = policies.closed(connection, model, chosen.rules, taxonomy)
         found = policies.touched(connection, model, work_out(rules, taxonomy, chosen.version), taxonomy)
@@ -219,7 +214,7 @@ def preview(version: Version = None, *, as_json: Json = False) -> None:
 @policy_group.command("apply", epilog="Example: `pictograph policy apply 3`; `pictograph policy apply 0` ends it")
 def apply(version: Version = None, *, as_json: Json = False) -> None:
     """Make a version the one that everybody sees; 0: no policy. No photo is read or changed."""
-    with _ledger(quiet=as_json) as (connection, model, taxonomy):
+    with _ledger() as (connection, model, taxonomy):
         number = _chosen(connection, version).version if version is None else version
         policy = policies.apply(connection, number, model, taxonomy)
     if as_json:

@@ -139,11 +139,14 @@ def newest_photos(connection: Connection, model_id: int, user_id: int, limit: in
     """The user's newest photos by the time they were taken, with what the model says of each."""
     query = text("""
         SELECT p.photo_id, p.key, p.taken_at, r.photo_id IS NOT NULL AS seen, c.name AS headline,
-               r.masses[array_position(r.nodes, r.headline)] AS mass
+               r.masses[array_position(r.nodes, c.node)] AS mass
         FROM (SELECT photo_id, key, taken_at FROM core.photo WHERE user_id = :user AND gone_at IS NULL
               ORDER BY taken_at DESC, photo_id DESC LIMIT :limit) AS p
         LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id
-        LEFT JOIN core.category c ON c.node = r.headline
+        LEFT JOIN core.model m ON m.model_id = r.model_id
+        LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, r.headline) AND e.hidden
+        LEFT JOIN core.category c ON c.node = CASE WHEN e.hidden IS NULL THEN r.headline
+                                                   WHEN e.shown_as = ANY (r.tags) THEN e.shown_as END
         ORDER BY p.taken_at DESC, p.photo_id DESC""")
     rows = connection.execute(query, {"model": model_id, "user": user_id, "limit": limit}).mappings()
     return [PhotoSummary(**row) for row in rows]

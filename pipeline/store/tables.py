@@ -136,7 +136,7 @@ decision = Table(
     _now(),
     Column("lam", Integer, nullable=False, server_default=text("0")),
     Column("unknown_limit", Integer),
-    Column("lam_unknown", Integer, nullable=False, server_default=text("1000000")),
+    Column("lam_unknown", Integer, nullable=False, server_default=text("100000000")),
     Column("threshold_unknown", SmallInteger, nullable=False, server_default=text("10001")),
     Column("vague_share", Double, nullable=False, server_default=text("0.4")),
     Column("ambiguous_mass", SmallInteger, nullable=False, server_default=text("3000")),

@@ -36,11 +36,12 @@ from pipeline.settings import Settings
 from pipeline.sources.folder import LOCAL, local_version
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access
-from pipeline.store import migrate, queries
+from pipeline.store import migrate, policies, queries
 from pipeline.store.catalogue import Registered, register_model
 from pipeline.store.session import Database
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy, load
+from taxonomy.policy import parse_rule
 from taxonomy.rollup import Rollup
 from workers.decode.pool import DecodePool
 
@@ -461,3 +462,27 @@ def test_address_of_a_wildcard_can_be_called() -> None:
         port = listener.getsockname()[1]
         assert address("0.0.0.0", listener) == f"http://127.0.0.1:{port}"
         assert address("localhost", listener) == f"http://localhost:{port}"
+
+
+def test_a_policy_holds_in_profile_page_and_views(library: Library, client: TestClient) -> None:
+    for name in ["gorilla", "gorilla", "chimpanzee", "pug"]:
+        library.add("ada", name)
+    before = client.get("/v1/users/ada/profile")
+    with library.database.transaction() as connection:
+        model = queries.active_model(connection)
+        assert model is not None
+        policies.add_version(connection, [parse_rule("coarsen gorilla to ape", library.taxonomy)])
+        policies.apply(connection, 1, model, library.taxonomy)
+    after = client.get("/v1/users/ada/profile")
+    assert (before.json()["versions"]["policy_version"], after.json()["versions"]["policy_version"]) == (0, 1)
+    assert before.headers["etag"] != after.headers["etag"]
+    assert sum(cell["mass"] for cell in after.json()["cells"]) == 4 * WHOLE
+    page = client.get("/u/ada").text
+    assert "gorilla" not in after.text + page.replace("ada/gorilla", "")  # file names are the user's own words
+    assert "ape" in page
+    with library.database.transaction() as connection:
+        tags = set(connection.execute(text("SELECT name FROM tags.photo_tag")).scalars())
+        headlines = set(connection.execute(text("SELECT headline FROM tags.photo")).scalars())
+        names = set(connection.execute(text("SELECT name FROM tags.category")).scalars())
+    assert {"ape", "pug"} <= tags
+    assert "gorilla" not in tags | headlines | names

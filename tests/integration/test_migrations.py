@@ -75,7 +75,8 @@ def describe(database):
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
         "WHERE connamespace = 'core'::regnamespace",
         "SELECT table_name, column_name, data_type, collation_name, is_nullable, column_default, identity_generation "
-        "FROM information_schema.columns WHERE table_schema = 'core'",
+        "FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name) "
+        "WHERE table_schema = 'core' AND table_type = 'BASE TABLE'",
     )
     with database.transaction() as connection:
         return [sorted(map(repr, connection.execute(text(query)))) for query in queries]
