@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import numpy as np
 
 from taxonomy.nouns import NAME, Nouns, encode
-from taxonomy.wordnet import _open
+from taxonomy.wordnet import open_wordnet
 
 
 class _Found(Protocol):
@@ -31,7 +31,7 @@ def build(wordnet_dir: Path) -> Nouns:
     Raises:
         WordNetMissing: `wordnet_dir` does not hold WordNet 3.0's files.
     """
-    with _open(wordnet_dir) as wordnet:
+    with open_wordnet(wordnet_dir) as wordnet:
         hypernyms = {found.offset(): _above(found) for found in cast(_Reader, wordnet).all_synsets("n")}
     numbers = np.array(sorted(hypernyms), dtype=np.int64)
     rows = [hypernyms[number] for number in numbers.tolist()]

@@ -95,7 +95,7 @@ def build(labels: Sequence[str], name: str, wordnet_dir: Path) -> Taxonomy:
         UnknownSynset: a label is not in WordNet.
         BadLabels, BadGraph: see `taxonomy.build.from_hypernyms`.
     """
-    with _open(wordnet_dir) as wordnet:
+    with open_wordnet(wordnet_dir) as wordnet:
         leaves = [_resolve(wordnet, label) for label in labels]
         reached = _closure(leaves)
         return from_hypernyms(
@@ -107,7 +107,7 @@ def build(labels: Sequence[str], name: str, wordnet_dir: Path) -> Taxonomy:
 
 
 @contextmanager
-def _open(wordnet_dir: Path) -> Iterator[_Reader]:
+def open_wordnet(wordnet_dir: Path) -> Iterator[_Reader]:
     """NLTK's reader over a private copy of WordNet's files."""
     try:
         import nltk.data  # noqa: PLC0415  # heavy, and an optional extra

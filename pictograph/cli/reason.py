@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from pictograph.cli.connect import reading
 from pictograph.cli.console import STYLE, Json, emit, out, say
 from pipeline import treemap
-from pipeline.compare import Comparison, Level, apart, compare
+from pipeline.compare import PRIOR, Comparison, Level, apart, compare
 from pipeline.errors import ConfigurationError
 from pipeline.explain import Explanation, explain, share
 from pipeline.profile import CategoryTotal
@@ -29,6 +29,7 @@ policy_group = typer.Typer(**STYLE, help="What is shown only as something broade
 group.add_typer(policy_group, name="policy")
 
 Version = Annotated[int | None, typer.Argument(metavar="[VERSION]", min=0, help="The newest, unless given.")]
+FEW_PHOTOS = 4 * PRIOR  # below, at least a fifth of what is compared is everybody's
 RULES = "'coarsen SUBTREE to ANCESTOR' or 'hide SUBTREE'; each a word or a synset id."
 
 
@@ -68,7 +69,7 @@ def show_comparison(
     if as_json:
         emit({"a": a, "b": b, **_compared(made, taxonomy), **{k: [asdict(c) for c in v] for k, v in lists.items()}})
         return
-    say(f"Similarity of {a} and {b}: {made.similarity:.3f} (1 is equal).")
+    say(f"Similarity of {a} and {b}: {made.similarity:.3f} (1 is equal).{_caution(made)}")
     for title, (kind, found) in zip((f"Both {a} and {b}", f"Only {a}", f"Only {b}"), lists.items(), strict=True):
         table = Table(title, a, b, "everybody", "bits", box=None, padding=(0, 2, 0, 0))
         for c in found:
@@ -98,6 +99,12 @@ def _compared(made: Comparison, taxonomy: Taxonomy) -> dict[str, Any]:
             for node, part in made.parts
         ],
     }
+
+
+def _caution(made: Comparison) -> str:
+    """A word on small libraries, whose shares are drawn towards everybody's."""
+    few = min(made.photos_a, made.photos_b)
+    return f" With only {treemap.photos(few)} on one side it leans towards alike." if few < FEW_PHOTOS else ""
 
 
 # ---- explain
