@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from pictograph.evaluation.degrade import Degradation
 from pictograph.evaluation.measure import LabelledSet, Matched, Plan, measure_rule
 from pictograph.evaluation.rules import all_rules
 from pictograph.evaluation.study import Bench, Request, bench
+from taxonomy.calibrate import Among, Guarantee
 from taxonomy.decide import Decision, decide
 from taxonomy.metrics import HeadlineMetrics, headline_metrics, tag_metrics, top_k
 from taxonomy.rollup import Rollup
@@ -32,8 +33,10 @@ from workers.models.torch_backend import TorchModel
 
 MODEL = "efficientnet-lite0"
 USER_LIKE = Degradation.parse("user:0.6")
+WORSE = Degradation.parse("user:1")
 TARGETS = (0.9, 0.95, 0.99)
 COMPARED = ("shipped", "climb-tree", "climb-dag", "darts", "additive", "threshold", "leaf")
+UNSEEN_LAM = 140_000  # about what leaving labels out, and no web photo, would choose
 MORE_BITS, LESS_HF1 = 0.3, 0.005  # what the shipped rule is to gain over climbing, and may lose
 ROUNDS = 30  # of the timing; the best counts, as the machine does other things too
 
@@ -59,6 +62,7 @@ def imagenet(folder: Path, copies: int, splits: int) -> dict[str, Any]:
     with bench(Request(folder=folder, model=MODEL)) as at_work:
         clean = at_work.classify(None, 1, _silent).labelled
         shipped = at_work.classify(USER_LIKE, copies, _silent).labelled
+        worse = at_work.classify(WORSE, copies, _silent).labelled
         plain_spec = replace(at_work.spec, temperature=1.0, noise_floor=0.0)
         plainly = replace(at_work, model=TorchModel.load(plain_spec))
         plain = plainly.classify(USER_LIKE, copies, _silent).labelled
@@ -66,16 +70,19 @@ def imagenet(folder: Path, copies: int, splits: int) -> dict[str, Any]:
             "copies": copies,
             "speed": speed(shipped, at_work),
             "shipped_decision": {of.name: _product(of, at_work) for of in (clean, shipped)},
-            "calibrated": {name: _calibrated(shipped, at_work, name) for name in ("shown", "photos")},
+            "calibrated": _calibrated(shipped, at_work),
+            "calibrated_on_clean": _transferred(clean, (clean, shipped, worse), at_work),
             "rules_on_shipped_probabilities": _rules(shipped, at_work, splits),
             "rules_on_plain_softmax": _rules(plain, at_work, splits),
         }
 
 
 def web_photos(folder: Path) -> dict[str, Any]:
-    """The shipped decision on photos of the world at large."""
+    """The shipped decision on photos of the world at large, and one that was chosen without a look at them."""
     with bench(Request(folder=folder, model=MODEL)) as at_work:
-        return _product(at_work.classify(None, 1, _silent).labelled, at_work)
+        seen = at_work.classify(None, 1, _silent).labelled
+        unseen = replace(at_work, spec=replace(at_work.spec, decision=replace(at_work.spec.decision, lam=UNSEEN_LAM)))
+        return {**_product(seen, at_work), f"at_lam_{UNSEEN_LAM // 10_000}": _product(seen, unseen)}
 
 
 def speed(of: LabelledSet, at_work: Bench) -> dict[str, float]:
@@ -110,8 +117,14 @@ def _product(of: LabelledSet, at_work: Bench) -> dict[str, Any]:
     }
 
 
-def _calibrated(of: LabelledSet, at_work: Bench, among: Any) -> dict[str, Any]:  # noqa: ANN401 - one of Among
-    chosen = choose_constants(of, at_work.taxonomy, Decision(), Goal(of=among))
+def _calibrated(of: LabelledSet, at_work: Bench) -> dict[str, Any]:
+    """Constants by guarantee and by whose share the target is, and how they do on the other half."""
+    goals = [Goal(guarantee=kind, of=among) for kind in get_args(Guarantee) for among in get_args(Among)]
+    return {f"{goal.guarantee}, {goal.of}": _reached(of, at_work, goal) for goal in goals}
+
+
+def _reached(of: LabelledSet, at_work: Bench, goal: Goal) -> dict[str, Any]:
+    chosen = choose_constants(of, at_work.taxonomy, Decision(), goal)
     held = chosen.held_out
     return {
         "lam": chosen.calibrated.decision.lam / 10_000,
@@ -119,6 +132,21 @@ def _calibrated(of: LabelledSet, at_work: Bench, among: Any) -> dict[str, Any]: 
         "bits": round(chosen.calibrated.bits, 3),
         "held_out": None if held is None else _rounded(asdict(held)),
     }
+
+
+def _transferred(first: LabelledSet, sets: Sequence[LabelledSet], at_work: Bench) -> dict[str, Any]:
+    """What constants chosen on one set keep on others: the share without a wrong tag, of the shown and of all."""
+    found: dict[str, Any] = {}
+    for among in get_args(Among):
+        decision = choose_constants(first, at_work.taxonomy, Decision(), Goal(of=among)).calibrated.decision
+        found[among] = {of.name: round(_kept_promise(of, at_work, decision, among), 4) for of in sets}
+    return found
+
+
+def _kept_promise(of: LabelledSet, at_work: Bench, decision: Decision, among: Among) -> float:
+    decided = decide(Rollup(at_work.taxonomy).masses(of.probabilities), at_work.taxonomy, decision)
+    wrong = tag_metrics(decided, of.truth, at_work.taxonomy, decision.vague_share).wrong
+    return 1 - wrong / (float(np.mean(decided.headline >= 0)) if among == "shown" else 1.0)
 
 
 def _rules(of: LabelledSet, at_work: Bench, splits: int) -> dict[str, Any]:

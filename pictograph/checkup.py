@@ -15,6 +15,7 @@ from pipeline.errors import AccessDenied, ConfigurationError, PictographError, S
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, check_bucket
 from pipeline.store.migrate import current, newest
+from pipeline.store.policies import more_along, overdue
 from pipeline.store.totals import differences
 from taxonomy.errors import TaxonomyError
 from workers.ledger import open_database
@@ -98,6 +99,16 @@ def _totals(settings: Settings, *, deep: bool = False) -> str:
     return "equal to a recount of the results"
 
 
+def _policy(settings: Settings) -> str:
+    """Whether what goes along with the active policy still suffices, photos having come and gone."""
+    with open_database(settings, "pictograph doctor") as database, database.transaction() as connection:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        more = overdue(connection)
+    if more:
+        raise ConfigurationError(f"Apply the policy again: {more_along(more)} (`pictograph policy apply`).")
+    return "ok"
+
+
 def _broker(settings: Settings) -> str:
     if settings.broker_url is None:
         raise ConfigurationError("Set PICTOGRAPH_BROKER_URL.")
@@ -142,6 +153,7 @@ def every_check(*, deep: bool = False) -> tuple[Check, ...]:
         ("versions", _versions),
         ("postgres", _postgres),
         ("totals", partial(_totals, deep=deep)),
+        ("policy", _policy),
         ("broker", _broker),
         ("s3", _s3),
         ("model", _model),

@@ -41,6 +41,7 @@ from taxonomy.graph import Taxonomy
 
 PRIOR = 10  # photos; a profile with so many is believed half
 MOST = 10  # entries of a list, unless asked otherwise
+WIDEST = 3  # parts of the divergence that are read out
 
 Level = Literal["node", "leaf"]
 Shares = NDArray[np.float64]  # [V], of one profile's mass; 1 at the root
@@ -92,6 +93,22 @@ class Comparison:
     def only_b(self, most: int = MOST) -> tuple[ComparedCategory, ...]:
         """What B photographs and A does not, most telling first."""
         return self._top(lambda category: category.only_b, most)
+
+    def extremes_a(self, most: int = MOST) -> tuple[ComparedCategory, ...]:
+        """What sets A apart from everybody, too much or too little, most extreme first."""
+        return self._top(lambda category: abs(category.extreme_a), most)
+
+    def extremes_b(self, most: int = MOST) -> tuple[ComparedCategory, ...]:
+        """What sets B apart from everybody, too much or too little, most extreme first."""
+        return self._top(lambda category: abs(category.extreme_b), most)
+
+    def dissimilar(self, most: int = MOST) -> tuple[ComparedCategory, ...]:
+        """Where the two shares are furthest apart, either way, furthest first."""
+        return self._top(lambda category: abs(category.difference), most)
+
+    def widest(self, most: int = WIDEST) -> tuple[tuple[int, float], ...]:
+        """The largest parts of the divergence, as (node, part): where the two differ most."""
+        return tuple(sorted(self.parts, key=lambda part: (-part[1], part[0]))[:most])
 
     def _top(self, score: Callable[[ComparedCategory], float], most: int) -> tuple[ComparedCategory, ...]:
         found = [category for category in self.categories if score(category) > 0]

@@ -40,10 +40,10 @@ class Ballot:
         """[C]: what competes and is not vague."""
         return self.competes & ~self.vague
 
-    def worths(self, columns: Ints, masses: Numbers, lam: Numbers, threshold: Numbers) -> Numbers:
-        """What columns with their masses are worth, under the constants of their photos; -1 for what cannot win."""
+    def worths(self, columns: Ints, masses: Numbers, lam: int, threshold: int) -> Numbers:
+        """What columns with their masses are worth, under the constants of the rule; -1 for what cannot win."""
         if self.rule == "expected":
-            eligible, worth = lam < NO_HEADLINE, masses * (self.utility[columns] + lam)
+            eligible, worth = np.full(len(columns), lam < NO_HEADLINE), masses * (self.utility[columns] + lam)
         else:
             eligible, worth = masses >= threshold, self.information[columns]
         return np.where(eligible & self.competes[columns], worth, -1)

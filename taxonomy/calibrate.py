@@ -18,8 +18,9 @@ The laws
      then breaks the promise in at most `DELTA` of all calibrations.
   4. With `of="shown"` the errors are counted among the photos that show something; the promise is about them alone.
      "high-probability" starts at the most conservative row that shows enough photos to accept anything, which makes it
-     costly. "average" takes the first row with (errors + 1) / (shown + 1) <= 1 - target: an estimate without a theorem,
-     for a share of the shown is no mean loss.
+     costly. "average" starts there too, and goes on for as long as (errors + 1) / (shown + 1) <= 1 - target: the share
+     rises and falls along the path, and a laxer row that is under the bound although a stricter one is above it is a
+     lucky dip. It is an estimate without a theorem, for a share of the shown is no mean loss.
   5. Too few photos cannot promise anything, however few errors they have: that is refused, with what they can promise.
 """
 
@@ -63,16 +64,8 @@ class Path:
         return len(self.lam)
 
     def decision(self, row: int, base: Decision) -> Decision:
-        """`base` with a row's constants; those for photos with a sign of something unknown are never less strict."""
-        lam, threshold = int(self.lam[row]), int(self.threshold[row])
-        return replace(
-            base,
-            rule=self.rule,
-            lam=lam,
-            threshold=threshold,
-            lam_unknown=max(lam, base.lam_unknown),
-            threshold_unknown=max(threshold, base.threshold_unknown),
-        )
+        """`base` with a row's constants."""
+        return replace(base, rule=self.rule, lam=int(self.lam[row]), threshold=int(self.threshold[row]))
 
 
 def path(rule: Rule) -> Path:
@@ -112,25 +105,17 @@ class Outcomes:
         return Outcomes(wrong=self.wrong[photos], shown=self.shown[photos])
 
 
-def outcomes(
-    kept: Kept,
-    truth: Truth,
-    taxonomy: Taxonomy,
-    rows: Path,
-    base: Decision,
-    unknown: NDArray[np.integer] | None = None,
-) -> Outcomes:
+def outcomes(kept: Kept, truth: Truth, taxonomy: Taxonomy, rows: Path, base: Decision) -> Outcomes:
     """Every photo decided by every row.
 
     Raises:
         BadCalibration: there are no photos, or not as many as in `truth`.
-        BadDecision: see `taxonomy.decide.decide`.
     """
     if len(kept) == 0 or len(kept) != len(truth):
         raise BadCalibration(f"{len(kept)} photos with {len(truth)} true synsets cannot be calibrated on; pass pairs.")
     wrong, shown = (np.zeros((len(kept), len(rows)), dtype=bool) for _ in range(2))
     for row in range(len(rows)):
-        decided = decide_kept(kept, taxonomy, rows.decision(row, base), unknown)
+        decided = decide_kept(kept, taxonomy, rows.decision(row, base))
         false = truth.judge(decided.tag_rows, decided.tags) == Verdict.WRONG
         wrong[decided.tag_rows[false], row] = True
         shown[:, row] = decided.headline >= 0
@@ -148,7 +133,7 @@ def choose(found: Outcomes, target: float, guarantee: Guarantee = "average", of:
         raise BadCalibration(
             f"A target of {target} cannot be calibrated for; choose one between 0 and 1, such as 0.95."
         )
-    photos, last = len(found.wrong), len(found.wrong[0]) - 1
+    photos, rows = len(found.wrong), int(found.wrong.shape[1])
     possible = strictest_target(photos, guarantee)
     if target > possible + SLACK:
         raise TooFewPhotos(
@@ -157,18 +142,21 @@ def choose(found: Outcomes, target: float, guarantee: Guarantee = "average", of:
             possible=possible,
         )
     errors, counted = _counts(found, guarantee, of)
-    if guarantee == "average":
-        kept = np.flatnonzero((errors + 1) / (counted + 1) <= 1 - target + SLACK)
-        return int(kept[0]) if len(kept) else last
-    row, enough = last, fewest_photos(target, guarantee)
-    for tried in range(last, -1, -1):
+    row, enough = rows - 1, fewest_photos(target, guarantee)
+    for tried in range(rows - 1, -1, -1):
         if counted[tried] < enough:
             continue
-        # The Clopper-Pearson bound is at most 1 - target just when so few errors are that unlikely at 1 - target.
-        if binomial_cdf(int(errors[tried]), int(counted[tried]), 1 - target + SLACK) > DELTA:
+        if not _keeps(int(errors[tried]), int(counted[tried]), target, guarantee):
             break
         row = tried
     return row
+
+
+def _keeps(errors: int, counted: int, target: float, guarantee: Guarantee) -> bool:
+    if guarantee == "average":
+        return (errors + 1) / (counted + 1) <= 1 - target + SLACK
+    # The Clopper-Pearson bound is at most 1 - target just when so few errors are that unlikely at 1 - target.
+    return binomial_cdf(errors, counted, 1 - target + SLACK) <= DELTA
 
 
 def _counts(found: Outcomes, guarantee: Guarantee, of: Among) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -261,7 +249,6 @@ def calibrate(
     guarantee: Guarantee = "average",
     of: Among = "photos",
     base: Decision | None = None,
-    unknown: NDArray[np.integer] | None = None,
 ) -> Calibrated:
     """The constants of a rule that keep the promise, chosen on labelled photos.
 
@@ -274,18 +261,16 @@ def calibrate(
         guarantee: of what kind the promise is (laws 2 and 3).
         of: whether that share is one of all photos, or of those that show something (law 4).
         base: the other constants; Decision() if left out.
-        unknown: [B], see `taxonomy.decide.decide`.
 
     Raises:
         TooFewPhotos: these photos could not promise the target, however few errors they made.
         BadCalibration: there are no photos, not as many as in `truth`, or the target is not between 0 and 1.
-        BadDecision: see `taxonomy.decide.decide`.
     """
     rows, plain = path(rule), base or Decision()
-    found = outcomes(kept, truth, taxonomy, rows, plain, unknown)
+    found = outcomes(kept, truth, taxonomy, rows, plain)
     row = choose(found, target, guarantee, of)
     decision = rows.decision(row, plain)
-    headline = decide_kept(kept, taxonomy, decision, unknown).headline
+    headline = decide_kept(kept, taxonomy, decision).headline
     verdicts = truth.verdicts(headline)
     share = {verdict: float(np.mean(verdicts == verdict)) for verdict in Verdict}
     shown = 1 - share[Verdict.ABSTAINED]
@@ -320,6 +305,7 @@ def fit_temperature(logits: NDArray[np.floating], classes: Sequence[int] | NDArr
 
     Logarithms of probabilities do as well as logits [N, L]: softmax does not see a constant. The likelihood is concave
     in 1 / T; so its slope is followed to zero by bisection, and an end of the range is returned where it has no zero.
+    The 0.75 that ships with EfficientNet-Lite0 came from it, on degraded photographs.
 
     Raises:
         BadCalibration: there are no photos, a class is no label, or a score is not finite.

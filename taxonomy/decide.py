@@ -29,7 +29,6 @@ from taxonomy.errors import BadDecision
 from taxonomy.graph import Ints, Taxonomy
 from taxonomy.rollup import WHOLE
 
-NOBODY = -1  # in `Decided.ambiguous`: no such pair
 NO_TAG = WHOLE + 1  # the largest threshold: a mass that nothing reaches
 
 Rows = NDArray[np.intp]
@@ -47,9 +46,6 @@ class Decision:
     rule: Rule = "threshold"
     lam: int = 0  # ten-thousandths; of the rule "expected"
     threshold: int = 8_000  # a tag's least mass; uncalibrated, 0.8 was right for 92 to 99 % of photos
-    unknown_limit: int | None = None  # photos whose sign of something unknown reaches it are decided by the next two
-    lam_unknown: int = NO_HEADLINE
-    threshold_unknown: int = NO_TAG
     vague_share: float = 0.4  # a category with at least this share of the labels is never a tag
     ambiguous_mass: int = 3_000  # the least mass of each of two categories between which a photo is undecided
     keep_mass: int = 200  # columns below 2 % of a photo are not stored
@@ -57,11 +53,11 @@ class Decision:
     def __post_init__(self) -> None:
         if self.rule not in ("threshold", "expected"):
             raise BadDecision(f"There is no rule {self.rule!r}; choose threshold or expected.")
-        if not 0 < self.keep_mass <= min(self.threshold, self.threshold_unknown, self.ambiguous_mass):
+        if not 0 < self.keep_mass <= min(self.threshold, self.ambiguous_mass):
             raise BadDecision("A decision needs 0 < keep_mass <= every other mass, or a tag would not be stored.")
-        if max(self.threshold, self.threshold_unknown) > NO_TAG:
-            raise BadDecision(f"A decision's thresholds are at most {NO_TAG:,}, which shows nothing.")
-        if not (0 <= self.lam <= NO_HEADLINE and 0 <= self.lam_unknown <= NO_HEADLINE):
+        if self.threshold > NO_TAG:
+            raise BadDecision(f"A decision's threshold is at most {NO_TAG:,}, which shows nothing.")
+        if not 0 <= self.lam <= NO_HEADLINE:
             raise BadDecision(f"A decision's lam lies between 0 and {NO_HEADLINE:,}, which shows nothing.")
         if not 0 < self.vague_share <= 1:
             raise BadDecision("A decision's vague_share is a share of the labels: above 0, and at most 1.")
@@ -104,7 +100,6 @@ class Decided:
     minimal: NDArray[np.bool_]  # parallel to `tags`: whether no other tag of the photo lies below it
     headline: Ints  # [B]; ABSTAINED where nothing is shown
     winner: Ints  # [B]: what the rule chose before vague ones were dropped; ABSTAINED where it chose nothing
-    ambiguous: Ints  # [B, 2]; NOBODY in both places where there is no such pair
 
     def __len__(self) -> int:
         return len(self.headline)
@@ -140,11 +135,6 @@ class Decided:
         shown = self._tags_of(photo)
         return self.tags[shown][self.minimal[shown]]
 
-    def torn(self, photo: int) -> tuple[int, int] | None:
-        """The two categories far apart between which the photo is undecided, the better first."""
-        first, second = self.ambiguous[photo].tolist()
-        return None if first == NOBODY else (first, second)
-
     def __iter__(self) -> Iterator[PhotoDecision]:
         return (self[photo] for photo in range(len(self)))
 
@@ -152,18 +142,9 @@ class Decided:
         return slice(self.tag_ends[photo], self.tag_ends[photo + 1])
 
 
-def decide(
-    masses: NDArray[np.int16], taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None
-) -> Decided:
-    """What each photo of a batch shows, from its masses [B, C] as `taxonomy.rollup` gives them.
-
-    `unknown` [B] says how much each photo looks like something outside the labels, in the units of
-    `decision.unknown_limit`.
-
-    Raises:
-        BadDecision: the decision needs `unknown` and it is not there, or it is not one number per photo.
-    """
-    return decide_kept(keep(masses, decision.keep_mass), taxonomy, decision, unknown)
+def decide(masses: NDArray[np.int16], taxonomy: Taxonomy, decision: Decision) -> Decided:
+    """What each photo of a batch shows, from its masses [B, C] as `taxonomy.rollup` gives them."""
+    return decide_kept(keep(masses, decision.keep_mass), taxonomy, decision)
 
 
 def keep(masses: NDArray[np.int16], least: int) -> Kept:
@@ -173,66 +154,28 @@ def keep(masses: NDArray[np.int16], least: int) -> Kept:
     return Kept(columns=columns.astype(np.int32), masses=masses.reshape(-1)[flat], ends=_ends(rows, len(masses)))
 
 
-def decide_kept(
-    kept: Kept, taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None
-) -> Decided:
-    """As `decide`, from stored arrays, which hold just the columns with `decision.keep_mass` or more.
-
-    Raises:
-        BadDecision: see `decide`.
-    """
-    return show(kept, winners(kept, taxonomy, decision, unknown), taxonomy, decision, unknown)
+def decide_kept(kept: Kept, taxonomy: Taxonomy, decision: Decision) -> Decided:
+    """As `decide`, from stored arrays, which hold just the columns with `decision.keep_mass` or more."""
+    return show(kept, winners(kept, taxonomy, decision), taxonomy, decision)
 
 
-def winners(kept: Kept, taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None) -> Ints:
-    """By photo, the node that the rule chooses, vague ones included; ABSTAINED where it chooses none.
-
-    Raises:
-        BadDecision: see `decide`.
-    """
-    rows = kept.rows
-    lam, threshold = (constant[rows] for constant in constants(len(kept), decision, unknown))
+def winners(kept: Kept, taxonomy: Taxonomy, decision: Decision) -> Ints:
+    """By photo, the node that the rule chooses, vague ones included; ABSTAINED where it chooses none."""
     votes = ballot(taxonomy, decision.rule, decision.vague_share)
     masses = kept.masses.astype(np.int64)
-    worths = votes.worths(kept.columns, masses, lam, threshold)
-    return votes.elected(_best(len(kept), rows, worths, votes.ties(kept.columns, masses)))
+    worths = votes.worths(kept.columns, masses, decision.lam, decision.threshold)
+    return votes.elected(_best(len(kept), kept.rows, worths, votes.ties(kept.columns, masses)))
 
 
-def constants(
-    photos: int, decision: Decision, unknown: NDArray[np.integer] | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """By photo, the lam and the threshold by which it is decided.
-
-    Raises:
-        BadDecision: see `decide`.
-    """
-    strict = np.zeros(photos, dtype=bool)
-    if decision.unknown_limit is not None:
-        if unknown is None or unknown.shape != (photos,):
-            raise BadDecision("This decision has an unknown_limit, so it needs one `unknown` per photo; pass them.")
-        strict = unknown >= decision.unknown_limit
-    return (
-        np.where(strict, decision.lam_unknown, decision.lam).astype(np.int64),
-        np.where(strict, decision.threshold_unknown, decision.threshold).astype(np.int64),
-    )
-
-
-def show(
-    kept: Kept, winner: Ints, taxonomy: Taxonomy, decision: Decision, unknown: NDArray[np.integer] | None = None
-) -> Decided:
-    """The outcome for a batch, given the node that won on each photo.
-
-    Raises:
-        BadDecision: see `decide`.
-    """
+def show(kept: Kept, winner: Ints, taxonomy: Taxonomy, decision: Decision) -> Decided:
+    """The outcome for a batch, given the node that won on each photo."""
     votes = ballot(taxonomy, decision.rule, decision.vague_share)
     headline = np.where(votes.vague[winner], ABSTAINED, winner).astype(np.int32)
     rows = kept.rows
-    _, threshold = constants(len(kept), decision, unknown)
     below = np.zeros((len(kept), taxonomy.columns), dtype=bool)  # what the headline lies below, itself included
     shown_rows = np.flatnonzero(headline != ABSTAINED)
     below[lineages(taxonomy).of(shown_rows, headline[shown_rows])] = True
-    sure = (kept.masses >= threshold[rows]) & (headline != ABSTAINED)[rows]
+    sure = (kept.masses >= decision.threshold) & (headline != ABSTAINED)[rows]
     shown = votes.showable[kept.columns] & (sure | below[rows, kept.columns])
     tag_rows, tags = _most_informative_first(taxonomy, rows[shown], kept.columns[shown], kept.masses[shown])
     return Decided(
@@ -242,8 +185,29 @@ def show(
         minimal=_minimal(taxonomy, tag_rows, tags, len(kept)),
         headline=headline,
         winner=winner,
-        ambiguous=_ambiguous(kept, taxonomy, decision),
     )
+
+
+def ambiguous(kept: Kept, taxonomy: Taxonomy, decision: Decision) -> list[tuple[int, int] | None]:
+    """By photo, the two categories between which it is undecided, the better first; None where there are none.
+
+    Both are showable and have at least `ambiguous_mass`; the first is the best of those by expected utility, the second
+    the best that is far from it: it shares no label with it, and only vague categories lie above both. An explanation:
+    it changes nothing that is shown, and takes longer than the decision.
+    """
+    votes = ballot(taxonomy, "expected", decision.vague_share)
+    able = votes.showable[kept.columns] & (kept.masses >= decision.ambiguous_mass)
+    rows, nodes, masses = kept.rows[able], kept.columns[able], kept.masses[able].astype(np.int64)
+    worths, ties = votes.worths(nodes, masses, decision.lam, decision.threshold), votes.ties(nodes, masses)
+    best = _best(len(kept), rows, worths, ties)
+    first, first_mass = votes.elected(best), best >> RANK_BITS
+    rivals = np.flatnonzero((worths >= 0) & (masses + first_mass[rows] <= WHOLE))  # what shares no label fits beside it
+    pairs: list[tuple[int, int] | None] = [None] * len(kept)
+    for rival in rivals[np.lexsort((-ties[rivals], -worths[rivals]))].tolist():
+        row, node = int(rows[rival]), int(nodes[rival])
+        if pairs[row] is None and _far_apart(taxonomy, int(first[row]), node, votes.vague):
+            pairs[row] = int(first[row]), node
+    return pairs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -302,28 +266,6 @@ def _minimal(taxonomy: Taxonomy, rows: Rows, tags: Ints, photos: int) -> NDArray
         above[lineages(taxonomy).of(rows[found], tags[found])] = True
         left = left[~above[rows[left], tags[left]]]
     return minimal
-
-
-def _ambiguous(kept: Kept, taxonomy: Taxonomy, decision: Decision) -> Ints:
-    """By photo, the two categories between which it is undecided, the better first; [B, 2].
-
-    Both are showable and have at least `ambiguous_mass`; the first is the best of those by expected utility, the second
-    the best that is far from it: it shares no label with it, and only vague categories lie above both.
-    """
-    votes = ballot(taxonomy, "expected", decision.vague_share)
-    able = votes.showable[kept.columns] & (kept.masses >= decision.ambiguous_mass)
-    rows, nodes, masses = kept.rows[able], kept.columns[able], kept.masses[able].astype(np.int64)
-    worths = votes.worths(nodes, masses, np.full(len(rows), decision.lam), np.full(len(rows), decision.threshold))
-    ties = votes.ties(nodes, masses)
-    best = _best(len(kept), rows, worths, ties)
-    first, first_mass = votes.elected(best), best >> RANK_BITS
-    rivals = np.flatnonzero((worths >= 0) & (masses + first_mass[rows] <= WHOLE))  # what shares no label fits beside it
-    pairs = np.full((len(kept), 2), NOBODY, dtype=np.int32)
-    for rival in rivals[np.lexsort((-ties[rivals], -worths[rivals]))].tolist():
-        row, node = rows[rival], int(nodes[rival])
-        if pairs[row, 0] == NOBODY and _far_apart(taxonomy, int(first[row]), node, votes.vague):
-            pairs[row] = first[row], node
-    return pairs
 
 
 def _far_apart(taxonomy: Taxonomy, one: int, other: int, vague: NDArray[np.bool_]) -> bool:

@@ -64,8 +64,20 @@ def close(
     Raises:
         BadPolicy: a rule would hide nothing, or nothing at all is left to hide it among.
     """
-    rules = tuple(rule for rule in asked if not rule.taken_along)
-    wanted = frozenset(node_of(rule.wnid, taxonomy) for rule in rules)
+    return complete(tuple(rule for rule in asked if not rule.taken_along), taxonomy, everybody, users)
+
+
+def complete(
+    rules: tuple[Rule, ...], taxonomy: Taxonomy, everybody: Counts | None = None, users: Iterable[Counts] = ()
+) -> tuple[Rule, ...]:
+    """These rules, taken along ones included, and those that must go along besides; see `close`.
+
+    Rules that hold for several taxonomies or models are complete once none of them adds one.
+
+    Raises:
+        BadPolicy: see `close`.
+    """
+    wanted = frozenset(node_of(rule.wnid, taxonomy) for rule in rules if not rule.taken_along)
     tables = _tables(taxonomy, everybody, users)
     while True:
         further = _further(work_out(rules, taxonomy), taxonomy, wanted, tables)

@@ -104,7 +104,6 @@ class TagMetrics:
     precision: float  # right tags, of all tags shown that are not finer
     recall: float  # right tags, of all showable categories that are right for their photo
     wrong: float  # share of photos with a wrong tag
-    ambiguous: float  # share of photos reported as undecided between two categories
 
 
 def tag_metrics(decided: Decided, truth: Truth, taxonomy: Taxonomy, vague_share: float = 0.4) -> TagMetrics:
@@ -126,7 +125,6 @@ def tag_metrics(decided: Decided, truth: Truth, taxonomy: Taxonomy, vague_share:
         precision=right / (right + int(wrong.sum())) if right + wrong.sum() else np.nan,
         recall=right / wanted if wanted else np.nan,
         wrong=float(np.mean(np.bincount(rows[wrong], minlength=photos) > 0)),
-        ambiguous=float(np.mean(decided.ambiguous[:, 0] >= 0)),
     )
 
 
@@ -243,11 +241,17 @@ def haurc_interval(
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    photo: NDArray[np.integer] | None = None,
 ) -> Interval:
-    """`haurc` with its bootstrap percentile interval over photos."""
-    photos = len(wrong)
-    weights = np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
-    areas = haurc(wrong, bits, leaf_wrong, whole, weights.astype(np.float64))
+    """`haurc` with its bootstrap percentile interval over photos.
+
+    `photo` [N] says which photo each row is a copy of: copies of one photo are drawn together, for they are no
+    independent evidence. Left out, each row is a photo of its own.
+    """
+    _, group = np.unique(np.arange(len(wrong)) if photo is None else photo, return_inverse=True)
+    photos = int(group.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(photos, np.full(photos, 1 / photos), size=resamples)
+    areas = haurc(wrong, bits, leaf_wrong, whole, drawn[:, group].astype(np.float64))
     low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value=float(haurc(wrong, bits, leaf_wrong, whole)[0]), low=float(low), high=float(high))
 

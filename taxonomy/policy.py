@@ -98,19 +98,28 @@ def node_of(wnid: str, taxonomy: Taxonomy) -> int | None:
 def target_of(rule: Rule, taxonomy: Taxonomy) -> int:
     """The node that the rule's subtree is shown as.
 
+    A rule taken along for one taxonomy may name a target that is no broader in another: there it is the nearest one.
+
     Raises:
         UnknownSynset: the taxonomy does not have the subtree.
         BadPolicy: the target is not above the subtree, or holds no label that the subtree does not hold.
     """
     node = taxonomy.node(rule.wnid)
     named = None if rule.target is None else node_of(rule.target, taxonomy)
+    if named is not None and rule.taken_along and not _broader(named, node, taxonomy):
+        named = None
     target = _nearest(node, taxonomy) if named is None else int(taxonomy.shown_as[named])
-    if not taxonomy.label_sets[target] > taxonomy.label_sets[node] or not taxonomy.is_under(node, named or 0):
+    if not _broader(named or 0, node, taxonomy) or not taxonomy.label_sets[target] > taxonomy.label_sets[node]:
         raise BadPolicy(
             f"{titled(node, taxonomy)} cannot be shown as {titled(named or 0, taxonomy)}, which does not lie above it"
             " or holds no other label; name a broader category."
         )
     return target
+
+
+def _broader(above: int, node: int, taxonomy: Taxonomy) -> bool:
+    """Whether `above` lies above `node` and holds another label."""
+    return taxonomy.is_under(node, above) and taxonomy.label_sets[above] > taxonomy.label_sets[node]
 
 
 def _nearest(node: int, taxonomy: Taxonomy) -> int:
@@ -236,7 +245,8 @@ def coarsen_counts(counts: Mapping[int, int], policy: Policy) -> dict[int, int]:
 def coarsen_photo(photo: PhotoDecision, policy: Policy, taxonomy: Taxonomy) -> PhotoDecision:
     """What the policy shows of one photo. Columns with nothing left are dropped; a hidden headline becomes the target.
 
-    The headline is None where the target is no tag of the photo, because it is too vague to be one.
+    The headline is None where the target is no tag of the photo, because it is too vague to be one; no other tag
+    takes its place.
     """
     stored = dict(zip(photo.columns.tolist(), photo.masses.tolist(), strict=True))
     masses = {column: mass for column, mass in coarsen_counts(stored, policy).items() if mass}
@@ -245,7 +255,7 @@ def coarsen_photo(photo: PhotoDecision, policy: Policy, taxonomy: Taxonomy) -> P
     headline = photo.headline
     if headline is not None and headline not in tags:
         shown = policy.show(headline)
-        headline = shown if shown in tags else next(iter(tags), None)
+        headline = shown if shown in tags else None
     return PhotoDecision(
         columns=np.array(list(masses), dtype=np.int32),
         masses=np.array(list(masses.values()), dtype=np.int16),

@@ -22,7 +22,7 @@ def open_database(settings: Settings, application: str) -> Database:
 def register(database: Database, model: str) -> Registered:
     """Make a bundled model, its taxonomy and the shipped decision known to the ledger. Loads no weights.
 
-    What comes back has the model's newest decision, which a calibration may have stored since.
+    What comes back has the model's newest decision: the shipped one, or one that a calibration stored since.
     """
     spec = registry.get(model)
     taxonomy = load_taxonomy(spec.taxonomy)

@@ -15,13 +15,11 @@ depends_on = None
 UPGRADE = r"""
 ALTER TABLE core.decision
     ADD COLUMN lam INTEGER DEFAULT 0 NOT NULL,
-    ADD COLUMN unknown_limit INTEGER,
-    ADD COLUMN lam_unknown INTEGER DEFAULT 100000000 NOT NULL,
-    ADD COLUMN threshold_unknown SMALLINT DEFAULT 10001 NOT NULL,
     ADD COLUMN vague_share DOUBLE PRECISION DEFAULT 0.4 NOT NULL,
     ADD COLUMN ambiguous_mass SMALLINT DEFAULT 3000 NOT NULL,
     ADD COLUMN keep_mass SMALLINT DEFAULT 200 NOT NULL,
     ADD COLUMN calibration JSONB;
+COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all.';
 
 CREATE TABLE core.policy (
     version INTEGER NOT NULL,
@@ -136,8 +134,8 @@ DROP VIEW tags.category_total, tags.user_category, tags.photo_tag, tags.photo, t
 DOWNGRADE = r"""
 DROP TABLE core.policy_effect, core.policy_rule, core.policy;
 ALTER TABLE core.decision
-    DROP COLUMN lam, DROP COLUMN unknown_limit, DROP COLUMN lam_unknown, DROP COLUMN threshold_unknown,
-    DROP COLUMN vague_share, DROP COLUMN ambiguous_mass, DROP COLUMN keep_mass, DROP COLUMN calibration;
+    DROP COLUMN lam, DROP COLUMN vague_share, DROP COLUMN ambiguous_mass, DROP COLUMN keep_mass, DROP COLUMN calibration;
+COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and crops; the fingerprint covers all of them.';
 """
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 
 from pictograph.cli.console import note, warn
 from pictograph.places import DATABASE, EVERYTHING, own, servers
@@ -32,7 +32,15 @@ def ready(need: frozenset[Service] = EVERYTHING, *, quiet: bool = False) -> Iter
 
 @contextmanager
 def reading() -> Iterator[Connection]:
-    """A connection to the ledger, for looking only."""
+    """A transaction on the ledger, for looking only: the server refuses every write."""
+    with writing() as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        yield connection
+
+
+@contextmanager
+def writing() -> Iterator[Connection]:
+    """A transaction on the ledger: committed at the end, rolled back on any error."""
     with (
         ready(DATABASE, quiet=True) as settings,
         open_database(settings, "pictograph") as database,

@@ -1,9 +1,10 @@
 """Judging: how good the tags are on labelled photos, and the constants that make them keep a promise."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 from rich.table import Table
@@ -13,14 +14,15 @@ from pictograph.evaluation import answer
 from pictograph.evaluation.constants import Chosen, Goal, choose_constants
 from pictograph.evaluation.degrade import Degradation
 from pictograph.evaluation.measure import Plan, RuleResult, SetResult
-from pictograph.evaluation.report import MEASURES, html
+from pictograph.evaluation.report import MEASURES, RULES_NOTE, html
 from pictograph.evaluation.study import Request, Study, bench, study
 from pictograph.places import DATABASE, embedded, servers
 from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
-from pipeline.store.catalogue import store_decision
+from pipeline.store.catalogue import store_decision, stored_decision
 from pipeline.store.migrate import migrate
+from pipeline.store.session import Database
 from taxonomy.calibrate import Among, Guarantee
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
@@ -30,6 +32,7 @@ from workers.ledger import open_database, register
 group = typer.Typer(**STYLE)
 
 MOST_CATEGORIES = 8  # in the table for people
+MOST_REVISION = 2**31 - 1  # that the ledger can hold
 
 Labelled = Annotated[
     Path,
@@ -58,13 +61,21 @@ def evaluate(
     limit: Limit = None,
     splits: Annotated[int, typer.Option(min=1, max=1000, help="Random halves to calibrate and measure on.")] = 20,
     target: Target = 0.95,
+    decision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION|newest",
+            help="A decision that the ledger holds for the model; unless given, the one that ships with it.",
+        ),
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Write a page to look at, with the worst mistakes.")] = None,
     as_json: Json = False,
 ) -> None:
     """How right, and how telling, the tags of labelled photos are; beside the rules of the literature.
 
-    Memory grows by 4 KB a photo for a thousand labels. Nothing is stored.
+    Memory grows by 4 KB a photo for a thousand labels. No result is stored.
     """
+    revision = _revision(decision)
     request = Request(
         folder=labelled,
         model=model or Settings.read().model,
@@ -76,6 +87,8 @@ def evaluate(
         raise ConfigurationError(f"A target of {target} cannot be reached for; choose one between 0 and 1.")
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigurationError(f"There is no folder {report.absolute().parent} for the report; make it first.")
+    if revision is not None:
+        request = replace(request, decision=_stored(request.model, revision))
     made = study(request, Plan(target=target, splits=splits), note)
     if report is not None:
         _write(report, made, request)
@@ -83,6 +96,36 @@ def evaluate(
         emit(_evaluation_json(made, request, splits))
     else:
         _show_evaluation(made, target)
+
+
+def _revision(text: str | None) -> int | Literal["newest"] | None:
+    if text is None:
+        return None
+    if text == "newest":
+        return "newest"
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_REVISION:
+        raise ConfigurationError(f"There is no decision {text!r}; give the number of a revision, or newest.")
+    return int(text)
+
+
+def _stored(model: str, revision: int | Literal["newest"]) -> Decision:
+    """What the ledger holds; of the embedded one too."""
+    with _ledger("pictograph evaluate") as database:
+        known = register(database, model)
+        if revision == "newest":
+            return known.decision
+        with database.transaction() as connection:
+            return stored_decision(connection, known.model_id, revision)
+
+
+@contextmanager
+def _ledger(application: str) -> Iterator[Database]:
+    """The ledger's database; an embedded one is started for as long, and made ready."""
+    settings = Settings.read()
+    with servers(settings, DATABASE) as found, open_database(found, application) as database:
+        if Service.POSTGRES in embedded(settings):
+            migrate(database)
+        yield database
 
 
 def _write(report: Path, made: Study, request: Request) -> None:
@@ -119,13 +162,12 @@ def _constants(decision: Decision) -> str:
 
 
 def _show_evaluation(made: Study, target: float) -> None:
-    say(f"{made.spec.name}: {_constants(made.spec.decision)}.")
+    say(f"{made.spec.name}: {_constants(made.spec.decision)} (revision {made.spec.decision.revision}).")
     if made.left_out:
         say(f"{made.left_out} files without a synset id in their names were left out.")
     for result in made.results:
         _show_set(result, made.taxonomy, target)
     say("\n" + "; ".join(f"{name}: {what}" for name, what, _ in MEASURES) + ".")
-    say("In the rules' table every photo is said something; users see no vague category, the photo is abstained then.")
 
 
 def _show_set(result: SetResult, taxonomy: Taxonomy, target: float) -> None:
@@ -140,6 +182,7 @@ def _show_set(result: SetResult, taxonomy: Taxonomy, target: float) -> None:
         f"  tags: {tags.tags:.1f} per photo, {_pc(tags.precision)} right, {_pc(tags.recall)} of the true ones; "
         f"calibration error {result.headlines.error:.3f}"
     )
+    say(f"  The rules compared. {RULES_NOTE}")
     for table in _rules_tables(result.rules, target):
         out.print(table)
     _show_categories(result, taxonomy)
@@ -147,20 +190,20 @@ def _show_set(result: SetResult, taxonomy: Taxonomy, target: float) -> None:
 
 def _rules_tables(rules: Sequence[RuleResult], target: float) -> Iterator[Table]:
     names = [name for name, _, _ in MEASURES]
-    natural = _table(
-        "rule", [*names, "hAURC"], "At each rule's natural constant; hAURC in thousandths, less is better."
-    )
+    about = "At each rule's natural constant; hAURC in thousandths, less is better."
+    if rules[0].matched is None:
+        about += " Half of these photos are too few to calibrate on."
+    natural = _table("rule", [*names, "hAURC"], about)
     for rule in rules:
         natural.add_row(rule.name, *_figures([rule.metrics]), f"{1000 * rule.haurc.value:.0f}", style=_style(rule))
     yield natural
     if rules[0].matched is None:
-        natural.caption = "At each rule's natural constant; half of these photos are too few to calibrate on."
         return
     halves = len(rules[0].matched.splits)
-    caption = (
+    about = (
         f"Calibrated to {100 * target:g} % on one half of the photos, on the other: means of {halves} random halves."
     )
-    calibrated = _table("rule", names, caption)
+    calibrated = _table("rule", names, about)
     for rule in rules:
         if rule.matched is not None:
             calibrated.add_row(rule.name, *_figures(rule.matched.splits), style=_style(rule))
@@ -178,8 +221,8 @@ def _style(rule: RuleResult) -> str | None:
     return "bold" if rule.name == "shipped" else None
 
 
-def _table(first: str, numbers: Sequence[str], caption: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), caption=caption, caption_justify="left")
+def _table(first: str, numbers: Sequence[str], title: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left")
     table.add_column(first, no_wrap=True)
     for heading in numbers:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -189,8 +232,8 @@ def _table(first: str, numbers: Sequence[str], caption: str) -> Table:
 def _show_categories(result: SetResult, taxonomy: Taxonomy) -> None:
     found = result.categories
     most = sorted(range(len(found.nodes)), key=lambda place: -int(found.true[place]))[:MOST_CATEGORIES]
-    caption = f"Tags of the most frequent of {len(found.nodes)} categories; all with --json or --report."
-    table = _table("category", ("true", "said", "precision", "recall", "F1"), caption)
+    about = f"Tags of the most frequent of {len(found.nodes)} categories; all with --json or --report."
+    table = _table("category", ("true", "said", "precision", "recall", "F1"), about)
     for place in most:
         scores = (f"{float(values[place]):.3f}" for values in (found.precision, found.recall, found.f1))
         name = taxonomy.synsets[int(found.nodes[place])].name
@@ -215,7 +258,7 @@ def calibrate(
     ] = "average",
     of: Annotated[
         str,
-        typer.Option(metavar="|".join(get_args(Among)), help="Whose share: photos that show something, or all."),
+        typer.Option(metavar="|".join(get_args(Among)), help="Whose share: all photos, or those that show something."),
     ] = "shown",
     model: Model = None,
     degrade: Annotated[
@@ -227,7 +270,7 @@ def calibrate(
 ) -> None:
     """Choose the constants of the decision on labelled photos and store them as a new revision.
 
-    Workers that start from then on decide by it.
+    Workers that start from then on decide by it; photos that were tagged before keep the decision they were tagged by.
     """
     request = Request(
         folder=labelled,
@@ -293,14 +336,8 @@ def _made_from(chosen: Chosen, goal: Goal) -> dict[str, Any]:
 
 
 def _store(model: str, decision: Decision, made_from: dict[str, Any]) -> Decision:
-    """Store a decision under the model's next revision; the embedded ledger is made ready first."""
-    settings = Settings.read()
-    with (
-        servers(settings, DATABASE) as found,
-        open_database(found, "pictograph calibrate") as database,
-    ):
-        if Service.POSTGRES in embedded(settings):
-            migrate(database)
+    """Store a decision under the model's next revision."""
+    with _ledger("pictograph calibrate") as database:
         model_id = register(database, model).model_id
         return database.run(lambda connection: store_decision(connection, model_id, decision, made_from))
 
@@ -326,3 +363,4 @@ def _show_calibration(chosen: Chosen, goal: Goal, stored: Decision | None) -> No
         say("Nothing was stored (--dry-run).")
     else:
         say(f"Stored as revision {stored.revision}; workers that start from now on decide by it.")
+        say("Photos that are already tagged keep the decision that they were tagged by.")

@@ -1,18 +1,19 @@
 """Reasons and limits: comparing two users, explaining a tag, and the policy of what is never said."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from operator import attrgetter
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 from sqlalchemy import Connection
 
-from pictograph.cli.connect import reading
+from pictograph.cli.connect import reading, writing
 from pictograph.cli.console import STYLE, Json, emit, out, say
 from pipeline import treemap
-from pipeline.compare import PRIOR, Comparison, Level, apart, compare
+from pipeline.compare import PRIOR, ComparedCategory, Comparison, Level, apart, compare
 from pipeline.errors import ConfigurationError
 from pipeline.explain import Explanation, explain, share
 from pipeline.profile import CategoryTotal
@@ -22,28 +23,54 @@ from pipeline.store.policies import PolicyVersion, coarsen_totals
 from pipeline.store.queries import ActiveModel
 from taxonomy.graph import Taxonomy, load
 from taxonomy.lookup import one_node, titled
-from taxonomy.policy import Policy, Rule, parse_rule, target_of, work_out
+from taxonomy.policy import Policy, Rule, node_of, parse_rule, target_of, work_out
 
 group = typer.Typer(**STYLE)
 policy_group = typer.Typer(**STYLE, help="What is shown only as something broader.")
 group.add_typer(policy_group, name="policy")
 
-Version = Annotated[int | None, typer.Argument(metavar="[VERSION]", min=0, help="The newest, unless given.")]
+Version = Annotated[int | None, typer.Argument(metavar="[VERSION]", min=1, help="The newest, unless given.")]
+VersionOrNone = Annotated[
+    int | None, typer.Argument(metavar="[VERSION]", min=0, help="The newest, unless given; 0: no policy.")
+]
+Score = Callable[[ComparedCategory], float]
 FEW_PHOTOS = 4 * PRIOR  # below, at least a fifth of what is compared is everybody's
 RULES = "'coarsen SUBTREE to ANCESTOR' or 'hide SUBTREE'; each a word or a synset id."
 
 
 @contextmanager
 def _ledger() -> Iterator[tuple[Connection, ActiveModel, Taxonomy]]:
-    """A transaction on the ledger, with the active model and its taxonomy."""
+    """A transaction on the ledger, for looking only, with the active model and its taxonomy."""
     with reading() as connection:
-        model = queries.active_model(connection)
-        if model is None:
-            raise ConfigurationError("No model is registered yet; `pictograph migrate` registers one.")
-        yield connection, model, load(model.taxonomy)
+        yield connection, *_active_model(connection)
+
+
+@contextmanager
+def _policies() -> Iterator[tuple[Connection, Taxonomy]]:
+    """A transaction that nobody else changes a policy in the midst of, with the active model's taxonomy."""
+    with writing() as connection:
+        policies.lock(connection)
+        yield connection, _active_model(connection)[1]
+
+
+def _active_model(connection: Connection) -> tuple[ActiveModel, Taxonomy]:
+    model = queries.active_model(connection)
+    if model is None:
+        raise ConfigurationError("No model is registered yet; `pictograph migrate` registers one.")
+    return model, load(model.taxonomy)
 
 
 # ---- compare
+
+#: By its name in JSON: a list's title, what is in it, and the number that orders it.
+LISTS: dict[str, tuple[str, Callable[[Comparison, int], tuple[ComparedCategory, ...]], Score]] = {
+    "both": ("Both {a} and {b}", Comparison.both, attrgetter("shared")),
+    "only_a": ("Only {a}", Comparison.only_a, attrgetter("only_a")),
+    "only_b": ("Only {b}", Comparison.only_b, attrgetter("only_b")),
+    "dissimilar": ("Furthest apart", Comparison.dissimilar, attrgetter("difference")),
+    "extremes_a": ("{a}, unlike everybody", Comparison.extremes_a, attrgetter("extreme_a")),
+    "extremes_b": ("{b}, unlike everybody", Comparison.extremes_b, attrgetter("extreme_b")),
+}
 
 
 @group.command("compare", epilog="Example: `pictograph compare ann ben --json`")
@@ -61,21 +88,26 @@ def show_comparison(
         first, second = (_totals(connection, model, user, policy) for user in (a, b))
         everybody = coarsen_totals(policies.population_totals(connection, model.model_id), policy)
     made = compare(first, second, everybody, taxonomy, level)
-    lists = {
-        "both": apart(made.both(len(made.categories)), taxonomy)[:most],
-        "only_a": apart(made.only_a(len(made.categories)), taxonomy)[:most],
-        "only_b": apart(made.only_b(len(made.categories)), taxonomy)[:most],
-    }
+    lists = {key: apart(of(made, len(made.categories)), taxonomy)[:most] for key, (_, of, _) in LISTS.items()}
     if as_json:
         emit({"a": a, "b": b, **_compared(made, taxonomy), **{k: [asdict(c) for c in v] for k, v in lists.items()}})
         return
     say(f"Similarity of {a} and {b}: {made.similarity:.3f} (1 is equal).{_caution(made)}")
-    for title, (kind, found) in zip((f"Both {a} and {b}", f"Only {a}", f"Only {b}"), lists.items(), strict=True):
-        table = Table(title, a, b, "everybody", "bits", box=None, padding=(0, 2, 0, 0))
-        for c in found:
-            score = c.shared if kind == "both" else c.only_a if kind == "only_a" else c.only_b
-            table.add_row(c.name, *(f"{100 * s:.1f} %" for s in (c.share_a, c.share_b, c.background)), f"{score:.4f}")
-        out.print(table if found else f"{title}: nothing")
+    if made.parts:
+        widest = ", ".join(f"{titled(node, taxonomy)} {part:.3f}" for node, part in made.widest())
+        say(f"You differ most at: {widest} (of {made.divergence:.3f} bits).")
+    for key, found in lists.items():
+        _show_list(key, found, a, b)
+
+
+def _show_list(key: str, found: tuple[ComparedCategory, ...], a: str, b: str) -> None:
+    title, _, score = LISTS[key]
+    title = title.format(a=a, b=b)
+    table = Table(title, a, b, "everybody", "bits" if key != "dissimilar" else "", box=None, padding=(0, 2, 0, 0))
+    for c in found:
+        number = f"{100 * score(c):+.1f} %" if key == "dissimilar" else f"{score(c):.4f}"
+        table.add_row(c.name, *(f"{100 * s:.1f} %" for s in (c.share_a, c.share_b, c.background)), number)
+    out.print(table if found else f"{title}: nothing")
 
 
 def _totals(connection: Connection, model: ActiveModel, user: str, policy: Policy) -> tuple[CategoryTotal, ...]:
@@ -135,7 +167,8 @@ def _show(made: Explanation) -> None:
         table.add_row(share(made.rest), "other labels, each under 0.02", "")
     if made.mass:
         table.add_row(share(made.mass), made.name, made.wnid, style="bold")
-    out.print(table)
+    if made.mass:
+        out.print(table)
     for step in made.steps[0 if not made.mass else 1 :]:
         say(step)
 
@@ -150,7 +183,7 @@ def add(
     as_json: Json = False,
 ) -> None:
     """A new version: the newest one's rules and these. Nothing changes until it is applied."""
-    with _ledger() as (connection, _, taxonomy):
+    with _policies() as (connection, taxonomy):
         before = policies.newest(connection)
         asked = [parse_rule(rule, taxonomy) for rule in rules]
         work_out(tuple(asked), taxonomy)
@@ -165,7 +198,7 @@ def drop(
     as_json: Json = False,
 ) -> None:
     """A new version: the newest one's rules without these. Nothing changes until it is applied."""
-    with _ledger() as (connection, _, taxonomy):
+    with _policies() as (connection, taxonomy):
         before = policies.newest(connection)
         present = [] if before is None else [rule for rule in before.rules if not rule.taken_along]
         gone = [parse_rule(rule, taxonomy) for rule in rules]
@@ -199,7 +232,14 @@ def list_versions(*, as_json: Json = False) -> None:
 def show_version(version: Version = None, *, as_json: Json = False) -> None:
     """The rules of a version, and what goes along with them so that no count can be had by subtraction."""
     with _ledger() as (connection, _, taxonomy):
-        _tell(_chosen(connection, version), taxonomy, as_json=as_json)
+        chosen = _chosen(connection, version)
+        more = policies.overdue(connection) if chosen.active else 0
+    if as_json:
+        emit({**_facts(chosen, taxonomy), "overdue": more})
+        return
+    _tell(chosen, taxonomy, as_json=False)
+    if more:
+        say(f"Apply the policy again: {policies.more_along(more)} (`pictograph policy apply {chosen.version}`).")
 
 
 @policy_group.command("preview", epilog="Example: `pictograph policy preview`")
@@ -207,7 +247,7 @@ def preview(version: Version = None, *, as_json: Json = False) -> None:
     """What applying a version would change: photos and users, counted from stored rows; nothing is changed."""
     with _ledger() as (connection, model, taxonomy):
         chosen = _chosen(connection, version)
-        rules = policies.closed(connection, model, chosen.rules, taxonomy)
+        rules = policies.closed(connection, chosen.rules, taxonomy)
         found = policies.touched(connection, model, work_out(rules, taxonomy, chosen.version), taxonomy)
     if as_json:
         emit({"version": chosen.version, **asdict(found), "rules": [_rule(rule, taxonomy) for rule in rules]})
@@ -219,11 +259,11 @@ def preview(version: Version = None, *, as_json: Json = False) -> None:
 
 
 @policy_group.command("apply", epilog="Example: `pictograph policy apply 3`; `pictograph policy apply 0` ends it")
-def apply(version: Version = None, *, as_json: Json = False) -> None:
+def apply(version: VersionOrNone = None, *, as_json: Json = False) -> None:
     """Make a version the one that everybody sees; 0: no policy. No photo is read or changed."""
-    with _ledger() as (connection, model, taxonomy):
+    with _policies() as (connection, taxonomy):
         number = _chosen(connection, version).version if version is None else version
-        policy = policies.apply(connection, number, model, taxonomy)
+        policy = policies.apply(connection, number, taxonomy)
     if as_json:
         emit({"version": number, "rules": [_rule(rule, taxonomy) for rule in policy.rules]})
         return
@@ -257,6 +297,8 @@ def _say_rules(rules: tuple[Rule, ...], taxonomy: Taxonomy) -> None:
 
 
 def _rule(rule: Rule, taxonomy: Taxonomy) -> dict[str, Any]:
+    if node_of(rule.wnid, taxonomy) is None:  # of another model's taxonomy
+        return {"subtree": rule.wnid, "target": rule.target or "something broader", "taken_along": rule.taken_along}
     return {
         "subtree": titled(taxonomy.node(rule.wnid), taxonomy),
         "target": titled(target_of(rule, taxonomy), taxonomy),

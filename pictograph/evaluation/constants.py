@@ -66,10 +66,11 @@ def _held_out(of: LabelledSet, kept: Kept, taxonomy: Taxonomy, base: Decision, g
     rows = path("expected")
     found = outcomes(kept, of.truth, taxonomy, rows, base)
     top = taxonomy.label_nodes[of.probabilities.argmax(axis=1)]
-    achieved, measured = [], []
+    achieved, measured, photos = [], [], np.unique(of.photo)
     for seed in range(SPLITS):
-        shuffled = np.random.default_rng(seed).permutation(len(kept))
-        first, second = shuffled[: len(kept) // 2], shuffled[len(kept) // 2 :]
+        shuffled = np.random.default_rng(seed).permutation(photos)
+        in_first = np.isin(of.photo, shuffled[: len(photos) // 2])
+        first, second = np.flatnonzero(in_first), np.flatnonzero(~in_first)
         try:
             row = choose(found.take(first), goal.target, goal.guarantee, goal.of)
         except TooFewPhotos:

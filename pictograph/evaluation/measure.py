@@ -202,6 +202,7 @@ def measure_rule(rule: Rule, of: LabelledSet, taxonomy: Taxonomy, plan: Plan) ->
             truth.verdicts(top) == Verdict.WRONG,
             math.log2(taxonomy.classes) or 1.0,
             resamples=max(100, min(RESAMPLES, RESAMPLED_PHOTOS // len(truth))),
+            photo=of.photo,
         ),
     )
 

@@ -13,9 +13,14 @@ from taxonomy.metrics import CategoryMetrics, HeadlineMetrics
 
 THUMBNAIL = 200  # pixels, longest side
 
+RULES_NOTE = (  # above the rules' tables
+    "Here every photo is said something: vague categories count, and the root is right and tells nothing. "
+    "What users see is stricter: a vague category is never shown, and the photo is abstained."
+)
+
 # Column, what it means, and how it is had from a rule's measures. The same words for people everywhere.
 MEASURES: tuple[tuple[str, str, Callable[[HeadlineMetrics], float]], ...] = (
-    ("right", "the true synset or one above it", lambda found: found.right),
+    ("right or root", "the true synset or one above it, the root included", lambda found: found.right),
     ("wrong", "neither that nor finer than is known", lambda found: found.wrong),
     ("bits", "told per photo; a single label tells all there are", lambda found: found.bits),
     ("hF1", "overlap of what lies above what is said and above the truth", lambda found: found.hf1),
@@ -97,8 +102,8 @@ def _rules(rules: Sequence[RuleResult]) -> str:
     both = heads * (1 if matched is None else 2)
     note = "" if matched is not None else "<p>Too few photos to calibrate on half of them.</p>"
     return (
-        f"<h3>Rules</h3><div class=wide><table><thead><tr>{groups}</tr><tr>{both}</tr></thead><tbody>{rows}</tbody>"
-        f"</table></div>{note}"
+        f"<h3>Rules</h3><p>{RULES_NOTE}</p><div class=wide><table><thead><tr>{groups}</tr><tr>{both}</tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>{note}"
     )
 
 
@@ -160,11 +165,7 @@ def _categories(found: CategoryMetrics, taxonomy: Taxonomy) -> str:
 def _glossary() -> str:
     terms = "".join(f"<dt>{name}</dt><dd>{escape(what)}</dd>" for name, what, _ in MEASURES)
     area = "area under risk against coverage, in thousandths, less is better; its 95 % interval is in the tooltip"
-    note = (
-        "In the tables every photo is said something: vague categories count, and the root is right and tells nothing. "
-        "What users see is stricter: a vague category is never shown, and the photo is abstained."
-    )
-    return f"<section><h2>Words</h2><dl>{terms}<dt>hAURC</dt><dd>{area}</dd></dl><p>{note}</p></section>"
+    return f"<section><h2>Words</h2><dl>{terms}<dt>hAURC</dt><dd>{area}</dd></dl></section>"
 
 
 def _share(value: float) -> str:

@@ -3,7 +3,7 @@ chose: the steps that the commands share, with their effects (files, decode chil
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ from pictograph.evaluation.report import THUMBNAIL, Card, Section
 from pictograph.evaluation.rules import all_rules
 from pictograph.evaluation.truth import read_folder, truth_of
 from pipeline.errors import ConfigurationError, SkipPhoto
+from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
 from taxonomy.graph import load as load_taxonomy
 from taxonomy.lookup import titled
@@ -47,6 +48,7 @@ class Request:
     degradations: tuple[Degradation, ...] = ()
     limit: int | None = None  # photos, evenly spread over the folder
     copies: int = 1  # of each photo, degraded differently
+    decision: Decision | None = None  # instead of the one that ships with the model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +105,7 @@ def bench(request: Request) -> Iterator[Bench]:
     model = _model(spec)
     with decode_pool(spec.target) as pool:
         yield Bench(
-            spec=spec,
+            spec=spec if request.decision is None else replace(spec, decision=request.decision),
             taxonomy=taxonomy,
             photos=tuple(chosen(folder.photos, request.limit)),
             left_out=folder.left_out,
@@ -128,7 +130,7 @@ class Study:
 
 
 def study(request: Request, plan: Plan, progress: Progress) -> Study:
-    """Measure the model, the shipped decision and every rule; one set's probabilities are held at a time.
+    """Measure the model, the request's decision and every rule; one set's probabilities are held at a time.
 
     Raises:
         ConfigurationError: see `bench` and `Bench.classify`.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
+from pipeline.store.policies import refresh_effects
 from pipeline.store.staging import copy_rows
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
@@ -35,9 +36,14 @@ class Registered:
 def register_model(
     connection: Connection, name: str, fingerprint: bytes, taxonomy: Taxonomy, decision: Decision
 ) -> Registered:
-    """Make the model known, with its taxonomy, its partition of the results and its first decision, if it is not.
+    """Make the model known, with its taxonomy, its partition of the results and the decision that ships with it.
 
-    The first model ever registered becomes the active one.
+    A shipped decision that differs from the newest one becomes the next revision, unless the newest was calibrated:
+    what somebody measured on photos of their own outlives an upgrade.
+
+    The first model ever registered becomes the active one. When its weights or constants change it has another
+    fingerprint, so it is another model under the same name: that one becomes active in its place while the active one
+    has no results. Once it has, people go on seeing them, and an operator moves `core.model.active`.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": REGISTRAR})
     taxonomy_id = _register_taxonomy(connection, taxonomy)
@@ -45,19 +51,53 @@ def register_model(
         text("SELECT model_id FROM core.model WHERE fingerprint = :f"), {"f": fingerprint}
     ).scalar()
     if model_id is None:
-        model_id = connection.execute(
-            text("""INSERT INTO core.model (name, fingerprint, taxonomy_id, active)
-                    SELECT :name, :f, :taxonomy, NOT EXISTS (SELECT FROM core.model WHERE active)
-                    RETURNING model_id"""),
-            {"name": name, "f": fingerprint, "taxonomy": taxonomy_id},
-        ).scalar_one()
-        partition = f"core.photo_result_{int(model_id)}"
-        connection.execute(
-            text(f"CREATE TABLE {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})")
-        )
-    _insert_decision(connection, model_id, decision, None)
+        model_id = _add_model(connection, name, fingerprint, taxonomy_id)
+        refresh_effects(connection, taxonomy)
+    _activate(connection, model_id, name)
+    _ship_decision(connection, model_id, decision)
     nodes = _nodes_by_column(connection, taxonomy_id)
     return Registered(model_id=model_id, name=name, decision=newest_decision(connection, model_id), nodes=nodes)
+
+
+def _add_model(connection: Connection, name: str, fingerprint: bytes, taxonomy_id: int) -> int:
+    model_id: int = connection.execute(
+        text(
+            "INSERT INTO core.model (name, fingerprint, taxonomy_id) VALUES (:name, :f, :taxonomy) RETURNING model_id"
+        ),
+        {"name": name, "f": fingerprint, "taxonomy": taxonomy_id},
+    ).scalar_one()
+    partition = f"core.photo_result_{int(model_id)}"
+    connection.execute(text(f"CREATE TABLE {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})"))
+    return model_id
+
+
+def _activate(connection: Connection, model_id: int, name: str) -> None:
+    """Make the model the active one if there is none, or one of the same name without a result."""
+    connection.execute(
+        text("""UPDATE core.model m SET active = false
+                WHERE active AND name = :name AND model_id <> :model
+                  AND NOT EXISTS (SELECT FROM core.photo_result r WHERE r.model_id = m.model_id)"""),
+        {"name": name, "model": model_id},
+    )
+    connection.execute(
+        text("""UPDATE core.model SET active = true
+                WHERE model_id = :model AND NOT EXISTS (SELECT FROM core.model WHERE active)"""),
+        {"model": model_id},
+    )
+
+
+def _ship_decision(connection: Connection, model_id: int, decision: Decision) -> None:
+    """Store a shipped decision: as it is if it is the model's first, else as `register_model` says."""
+    query = text(
+        "SELECT calibration IS NOT NULL FROM core.decision WHERE model_id = :model ORDER BY revision DESC LIMIT 1"
+    )
+    calibrated = connection.execute(query, {"model": model_id}).scalar()
+    if calibrated is None:
+        _insert_decision(connection, model_id, decision, None)
+    elif not calibrated:
+        newest = newest_decision(connection, model_id)
+        if replace(newest, revision=decision.revision) != decision:
+            _insert_decision(connection, model_id, replace(decision, revision=newest.revision + 1), None)
 
 
 _CONSTANTS = tuple(field.name for field in fields(Decision))  # each has its column in core.decision
@@ -74,6 +114,16 @@ def newest_decision(connection: Connection, model_id: int) -> Decision:
     return Decision(**row)
 
 
+def stored_decision(connection: Connection, model_id: int, revision: int) -> Decision:
+    """One revision of a model's decision; ConfigurationError if there is none such."""
+    query = text(f"SELECT {', '.join(_CONSTANTS)} FROM core.decision WHERE (model_id, revision) = (:model, :revision)")
+    row = connection.execute(query, {"model": model_id, "revision": revision}).mappings().one_or_none()
+    if row is None:
+        newest = newest_decision(connection, model_id).revision
+        raise ConfigurationError(f"There is no decision of revision {revision}; the newest one is {newest}.")
+    return Decision(**row)
+
+
 def store_decision(
     connection: Connection, model_id: int, decision: Decision, calibration: Mapping[str, object]
 ) -> Decision:
@@ -87,8 +137,7 @@ def store_decision(
 def _insert_decision(connection: Connection, model_id: int, decision: Decision, calibration: str | None) -> None:
     connection.execute(
         text(f"""INSERT INTO core.decision (model_id, calibration, {", ".join(_CONSTANTS)})
-                 VALUES (:model, CAST(:calibration AS jsonb), {", ".join(f":{name}" for name in _CONSTANTS)})
-                 ON CONFLICT DO NOTHING"""),
+                 VALUES (:model, CAST(:calibration AS jsonb), {", ".join(f":{name}" for name in _CONSTANTS)})"""),
         {"model": model_id, "calibration": calibration, **asdict(decision)},
     )
 

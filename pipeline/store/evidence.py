@@ -1,4 +1,4 @@
-"""What is stored about one photo, with the versions that decided it: one query."""
+"""What is stored about one photo, with the decision that decided it."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,8 @@ from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
 from pipeline.records import Code
-from taxonomy.decide import PhotoDecision
+from pipeline.store.catalogue import stored_decision
+from taxonomy.decide import Decision, PhotoDecision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,9 +18,7 @@ class Evidence:
     photo_id: int
     key: str
     user: str
-    decision_revision: int
-    rule: str
-    threshold: int  # ten-thousandths of a photo
+    decision: Decision
     found: PhotoDecision  # by column
 
 
@@ -30,10 +29,9 @@ def photo_evidence(connection: Connection, model_id: int, photo_id: int) -> Evid
         ConfigurationError: there is no such photo (or its owner is erased), or the model has not seen it.
     """
     query = text("""
-        SELECT p.key, u.name AS user, r.outcome, r.decision_rev, d.rule, d.threshold, stored.*
+        SELECT p.key, u.name AS user, r.outcome, r.decision_rev, stored.*
         FROM core.photo p JOIN core.app_user u USING (user_id)
         LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id
-        LEFT JOIN core.decision d ON (d.model_id, d.revision) = (r.model_id, r.decision_rev)
         LEFT JOIN LATERAL (
             SELECT array_agg(tc.position ORDER BY tc.position) AS columns,
                    array_agg(n.mass ORDER BY tc.position) AS masses,
@@ -59,8 +57,6 @@ def photo_evidence(connection: Connection, model_id: int, photo_id: int) -> Evid
         photo_id=photo_id,
         key=row["key"],
         user=row["user"],
-        decision_revision=row["decision_rev"],
-        rule=row["rule"],
-        threshold=row["threshold"],
+        decision=stored_decision(connection, model_id, row["decision_rev"]),
         found=found,
     )

@@ -1,7 +1,9 @@
 """Policies in the database: versions of rules, the one that is active, and what it changes in each taxonomy.
 
-Versions are immutable but for the rules taken along, which follow from the counts at the time a version is applied.
-Version 0 is no row: no policy. The pure part lies in `taxonomy.policy` and `taxonomy.disclosure`.
+Versions are immutable but for the rules taken along, which follow from the counts of every model at the time a version
+is applied; `overdue` says whether they still suffice. The rules are one set for all registered models, and their
+effects are stored for each taxonomy, because the views publish them all. Version 0 is no row: no policy. The pure part
+lies in `taxonomy.policy` and `taxonomy.disclosure`.
 """
 
 from collections import defaultdict
@@ -17,8 +19,9 @@ from pipeline.errors import ConfigurationError
 from pipeline.profile import CategoryTotal
 from pipeline.store.queries import ActiveModel
 from pipeline.store.staging import Field, copy_rows
-from taxonomy.disclosure import close
-from taxonomy.graph import Taxonomy
+from taxonomy.disclosure import complete
+from taxonomy.errors import DamagedTaxonomy
+from taxonomy.graph import Taxonomy, load
 from taxonomy.policy import Policy, Rule, coarsen_counts, node_of, work_out
 
 WRITER = 7_420_017  # advisory lock: one policy is written or applied at a time
@@ -48,8 +51,13 @@ class Touched:
 
 def active_policy(connection: Connection, taxonomy: Taxonomy) -> Policy:
     """The active policy over `taxonomy`; version 0, which changes nothing, if there is none."""
-    version = connection.execute(text("SELECT version FROM core.policy WHERE active")).scalar()
+    version = _active(connection)
     return work_out((), taxonomy) if version is None else work_out(_rules(connection, version), taxonomy, version)
+
+
+def _active(connection: Connection) -> int | None:
+    version: int | None = connection.execute(text("SELECT version FROM core.policy WHERE active")).scalar()
+    return version
 
 
 def coarsen_totals(totals: Sequence[CategoryTotal], policy: Policy) -> tuple[CategoryTotal, ...]:
@@ -92,9 +100,14 @@ def newest(connection: Connection) -> PolicyVersion | None:
     return None if version is None else find(connection, version)
 
 
+def lock(connection: Connection) -> None:
+    """Keep others from writing or applying a policy until the transaction ends; take it before reading the newest."""
+    connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": WRITER})
+
+
 def add_version(connection: Connection, rules: Sequence[Rule]) -> PolicyVersion:
     """A new version of exactly these rules (each once, in order; those taken along left out). It is not applied."""
-    connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": WRITER})
+    lock(connection)
     asked = tuple(dict.fromkeys(rule for rule in rules if not rule.taken_along))
     version = connection.execute(
         text(
@@ -128,32 +141,115 @@ def _write_rules(connection: Connection, version: int, rules: Sequence[Rule]) ->
 # ---- applying
 
 
-def closed(connection: Connection, model: ActiveModel, rules: Sequence[Rule], taxonomy: Taxonomy) -> tuple[Rule, ...]:
-    """The rules, and what must go along now so that no published count gives a hidden one away."""
-    asked = tuple(rule for rule in rules if not rule.taken_along)
-    everybody = {total.column: total.photos for total in population_totals(connection, model.model_id)}
-    return close(asked, taxonomy, everybody, _users_with(connection, model.model_id, asked, taxonomy))
+def closed(connection: Connection, rules: Sequence[Rule], taxonomy: Taxonomy) -> tuple[Rule, ...]:
+    """The rules, and what must go along now so that no published count, of any model, gives a hidden one away.
 
-
-def apply(connection: Connection, version: int, model: ActiveModel, taxonomy: Taxonomy) -> Policy:
-    """Make a version the active one, for every reader at once when the transaction commits; 0 ends all policy.
+    `taxonomy` is at hand; those of other models are loaded.
 
     Raises:
-        ConfigurationError: there is no such version.
+        ConfigurationError: the taxonomy of a registered model is not here.
+        BadPolicy: a rule would hide nothing, or nothing is left to hide something among.
+    """
+    asked = tuple(rule for rule in rules if not rule.taken_along)
+    return _completed(connection, asked, _published(connection, taxonomy))
+
+
+def apply(connection: Connection, version: int, taxonomy: Taxonomy) -> Policy:
+    """Make a version the active one, for every reader at once when the transaction commits; 0 ends all policy.
+
+    The policy is given as it is over `taxonomy`; its effects are stored for the taxonomy of every registered model.
+
+    Raises:
+        ConfigurationError: there is no such version, or the taxonomy of a registered model is not here.
         BadPolicy: nothing is left to hide something among.
     """
-    connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": WRITER})
-    rules = () if version == 0 else closed(connection, model, find(connection, version).rules, taxonomy)
-    policy = work_out(rules, taxonomy, version)
+    lock(connection)
+    rules = () if version == 0 else _enforce(connection, version, taxonomy)
     connection.execute(text("UPDATE core.policy SET active = false WHERE active"))
     if version:
-        _write_rules(connection, version, rules)
-        write_effects(connection, policy, taxonomy)
         connection.execute(
             text("UPDATE core.policy SET active = true, applied_at = now() WHERE version = :version"),
             {"version": version},
         )
-    return policy
+    return work_out(rules, taxonomy, version)
+
+
+def refresh_effects(connection: Connection, taxonomy: Taxonomy) -> None:
+    """Let the active policy, if there is one, hold for `taxonomy` too, of which a model was just registered.
+
+    Waits for whoever applies a policy, so that neither misses the other's. Raises as `apply` does.
+    """
+    lock(connection)
+    version = _active(connection)
+    if version is not None:
+        _enforce(connection, version, taxonomy)
+
+
+def overdue(connection: Connection) -> int:
+    """How many more categories must go along with the active policy, photos having come and gone since it was applied.
+
+    0 if there is no policy. Raises as `apply` does.
+    """
+    version = _active(connection)
+    if version is None:
+        return 0
+    stored = _rules(connection, version)
+    return len(_completed(connection, stored, _published(connection))) - len(stored)
+
+
+def more_along(count: int) -> str:
+    """What `overdue` found, in words."""
+    return f"{count:,} more {'category' if count == 1 else 'categories'} must go along now"
+
+
+def _enforce(connection: Connection, version: int, taxonomy: Taxonomy) -> tuple[Rule, ...]:
+    """Store what goes along with a version now, and its effects in every published taxonomy; its rules."""
+    rules = closed(connection, find(connection, version).rules, taxonomy)
+    _write_rules(connection, version, rules)
+    for each in dict.fromkeys(published for _, published in _published(connection, taxonomy)):
+        write_effects(connection, work_out(rules, each, version), each)
+    return rules
+
+
+def _published(connection: Connection, known: Taxonomy | None = None) -> list[tuple[int, Taxonomy]]:
+    """Every registered model, with its taxonomy: `known` if it is that one, else the one that is loaded by its name."""
+    query = text("""
+        SELECT m.model_id, m.name AS model, t.name, encode(t.sha256, 'hex') AS sha256
+        FROM core.model m JOIN core.taxonomy t USING (taxonomy_id) ORDER BY m.model_id""")
+    found = []
+    for row in connection.execute(query):
+        taxonomy = known if known is not None and known.sha256 == row.sha256 else _loaded(row.name)
+        if taxonomy is None or taxonomy.sha256 != row.sha256:
+            raise ConfigurationError(
+                f"Taxonomy {row.name!r} of model {row.model!r} is not here as it was registered, so a policy cannot be"
+                " worked out for it; run this with the release that registered it."
+            )
+        found.append((row.model_id, taxonomy))
+    return found
+
+
+def _loaded(name: str) -> Taxonomy | None:
+    try:
+        return load(name)
+    except DamagedTaxonomy:
+        return None
+
+
+def _completed(
+    connection: Connection, rules: tuple[Rule, ...], models: Sequence[tuple[int, Taxonomy]]
+) -> tuple[Rule, ...]:
+    """The rules with what must go along, once no model asks for more."""
+    asked = [rule for rule in rules if not rule.taken_along]
+    tables = []
+    for model_id, taxonomy in models:
+        everybody = {total.column: total.photos for total in population_totals(connection, model_id)}
+        tables.append((taxonomy, everybody, _users_with(connection, model_id, asked, taxonomy)))
+    before = None
+    while rules != before:
+        before = rules
+        for taxonomy, everybody, users in tables:
+            rules = complete(rules, taxonomy, everybody, users)
+    return rules
 
 
 def write_effects(connection: Connection, policy: Policy, taxonomy: Taxonomy) -> None:

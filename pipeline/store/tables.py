@@ -123,7 +123,7 @@ model = Table(
     Column("active", Boolean, nullable=False, server_default=false()),
     _now(),
     Index("model_active_key", "active", unique=True, postgresql_where=text("active")),
-    comment="Weights, preprocessing, labels, taxonomy, temperature and crops; the fingerprint covers all of them.",
+    comment="Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all.",
 )
 
 decision = Table(
@@ -135,9 +135,6 @@ decision = Table(
     Column("threshold", SmallInteger, nullable=False),
     _now(),
     Column("lam", Integer, nullable=False, server_default=text("0")),
-    Column("unknown_limit", Integer),
-    Column("lam_unknown", Integer, nullable=False, server_default=text("100000000")),
-    Column("threshold_unknown", SmallInteger, nullable=False, server_default=text("10001")),
     Column("vague_share", Double, nullable=False, server_default=text("0.4")),
     Column("ambiguous_mass", SmallInteger, nullable=False, server_default=text("3000")),
     Column("keep_mass", SmallInteger, nullable=False, server_default=text("200")),

@@ -177,7 +177,7 @@ def test_doctor_names_each_broken_part_and_checks_the_others(site):
     findings = {finding["what"]: finding for finding in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 1
     assert {what for what, finding in findings.items() if not finding["ok"]} == {"broker", "s3"}
-    assert findings.keys() == {"versions", "postgres", "totals", "broker", "s3", "model"}
+    assert findings.keys() == {"versions", "postgres", "totals", "policy", "broker", "s3", "model"}
     assert "PICTOGRAPH_BROKER_URL" in findings["broker"]["detail"]
 
 

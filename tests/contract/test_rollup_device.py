@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from taxonomy.ballot import NO_HEADLINE
 from taxonomy.decide import NO_TAG, Decision, decide
-from taxonomy.errors import BadDecision, BadScores
+from taxonomy.errors import BadScores
 from taxonomy.graph import load
 from taxonomy.rollup import Rollup
 from workers.decode.pool import DecodePool
@@ -32,9 +32,6 @@ decisions = st.builds(
     rule=st.sampled_from(["threshold", "expected"]),
     lam=st.sampled_from([0, 1, 2_500, 7_840, 200_000, NO_HEADLINE]),
     threshold=st.integers(1_000, NO_TAG),
-    unknown_limit=st.sampled_from([None, 5]),
-    lam_unknown=st.sampled_from([30_000, NO_HEADLINE]),
-    threshold_unknown=st.sampled_from([9_500, NO_TAG]),
     vague_share=st.sampled_from([0.2, 0.4, 1.0]),
     keep_mass=st.sampled_from([1, 200, 1_000]),
 )
@@ -55,10 +52,9 @@ def assert_equal(device, host):
 def test_any_scores_on_any_graph(case, decision, kind):
     taxonomy, probabilities = case
     scores = probabilities.astype(kind)
-    unknown = np.arange(len(scores)) * 5
     twin, masses = DeviceRollup(taxonomy, DEVICE), Rollup(taxonomy).masses(scores)
     np.testing.assert_array_equal(twin.masses(torch.from_numpy(scores)).cpu().numpy(), masses)
-    assert_equal(twin.decide(torch.from_numpy(scores), decision, unknown), decide(masses, taxonomy, decision, unknown))
+    assert_equal(twin.decide(torch.from_numpy(scores), decision), decide(masses, taxonomy, decision))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +65,7 @@ def both():
 
 DECISIONS = [
     Decision(),
-    Decision(threshold=3_000, ambiguous_mass=1_000),
+    Decision(threshold=3_000),
     Decision(rule="expected", lam=0),
     Decision(rule="expected", lam=6_500, threshold=8_667),
     Decision(rule="expected", lam=NO_HEADLINE, threshold=NO_TAG),
@@ -138,9 +134,3 @@ def test_no_distribution_is_refused_by_row(both, row, message):
 def test_scores_of_another_shape_are_refused(both, shape):
     with pytest.raises(BadScores):
         both[2].masses(torch.ones(shape))
-
-
-def test_a_missing_sign_of_the_unknown_is_refused(both):
-    scores = torch.eye(1000)[:2]
-    with pytest.raises(BadDecision, match="unknown"):
-        both[2].decide(scores, Decision(unknown_limit=3))

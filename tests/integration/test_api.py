@@ -472,7 +472,7 @@ def test_a_policy_holds_in_profile_page_and_views(library: Library, client: Test
         model = queries.active_model(connection)
         assert model is not None
         policies.add_version(connection, [parse_rule("coarsen gorilla to ape", library.taxonomy)])
-        policies.apply(connection, 1, model, library.taxonomy)
+        policies.apply(connection, 1, library.taxonomy)
     after = client.get("/v1/users/ada/profile")
     assert (before.json()["versions"]["policy_version"], after.json()["versions"]["policy_version"]) == (0, 1)
     assert before.headers["etag"] != after.headers["etag"]

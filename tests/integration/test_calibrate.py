@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +14,8 @@ from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.catalogue import newest_decision, store_decision
 from pipeline.store.session import Database
-from taxonomy.decide import Decision
+from taxonomy.ballot import NO_HEADLINE
+from taxonomy.decide import NO_TAG, Decision
 from taxonomy.errors import TooFewPhotos
 from workers.ledger import register
 from workers.models.registry import get
@@ -55,9 +57,6 @@ def test_a_stored_decision_is_the_newest_in_every_constant(database: Database) -
         rule="expected",
         lam=12_345,
         threshold=9_100,
-        unknown_limit=7,
-        lam_unknown=50_000,
-        threshold_unknown=9_990,
         vague_share=0.3,
         ambiguous_mass=2_500,
         keep_mass=150,
@@ -87,6 +86,31 @@ def test_calibrating_stores_a_revision_that_workers_read(ledger: None, database:
     assert found["calibration"]["degradation"] == "user:0.6"
     decision = register(database, MODEL).decision
     assert (decision.revision, decision.lam, decision.threshold) == (2, found["lam"], found["threshold"])
+
+
+def evaluate(folder: Path, *options: str) -> dict[str, Any]:
+    result = CliRunner().invoke(judge.group, ["evaluate", str(folder), "--json", *options])
+    if result.exception is not None:
+        raise result.exception
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_a_stored_decision_can_be_evaluated(ledger: None, database: Database, shared_photos: Path) -> None:
+    model_id = register(database, MODEL).model_id
+    silent = replace(get(MODEL).decision, lam=NO_HEADLINE, threshold=NO_TAG)
+    with database.transaction() as connection:
+        store_decision(connection, model_id, silent, {})
+    found = {
+        which: evaluate(shared_photos / "imagenet", "--limit", "20", "--splits", "1", *which)
+        for which in ((), ("--decision", "1"), ("--decision", "2"), ("--decision", "newest"))
+    }
+    revisions = [each["decision"]["revision"] for each in found.values()]
+    assert revisions == [1, 1, 2, 2]
+    assert [each["default"]["abstained"] == 1 for each in found.values()] == [False, False, True, True]
+    with pytest.raises(ConfigurationError, match="no decision of revision 3; the newest one is 2"):
+        evaluate(shared_photos / "imagenet", "--decision", "3")
+    with pytest.raises(ConfigurationError, match="no decision 'latest'"):
+        evaluate(shared_photos / "imagenet", "--decision", "latest")
 
 
 def test_a_dry_run_stores_nothing(ledger: None, database: Database, shared_photos: Path) -> None:

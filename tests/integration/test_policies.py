@@ -5,14 +5,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from ledger_helpers import small_taxonomy
+from pydantic import SecretStr
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from typer.testing import CliRunner
 
+from pictograph.checkup import every_check, examine
 from pictograph.cli import reason
+from pictograph.cli.connect import reading
 from pipeline.annotate import annotate
 from pipeline.errors import ConfigurationError
 from pipeline.explain import explain
 from pipeline.records import WHOLE, Code
+from pipeline.settings import Settings
 from pipeline.store import policies, queries
 from pipeline.store.catalogue import register_model
 from pipeline.store.evidence import photo_evidence
@@ -20,7 +26,7 @@ from pipeline.store.session import Database
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy, load
 from taxonomy.lookup import AmbiguousName, one_node
-from taxonomy.policy import parse_rule
+from taxonomy.policy import Rule, parse_rule
 from taxonomy.rollup import Rollup
 
 ANN = {"gorilla": 3, "orangutan": 2, "chimpanzee": 9, "pug": 4}
@@ -123,7 +129,7 @@ def test_a_policy_is_added_applied_and_taken_back_without_touching_a_row(shelf: 
         made = policies.add_version(connection, [parse_rule("coarsen gorilla to ape", taxonomy)])
         assert (made.version, made.active, len(made.rules)) == (1, False, 1)
         assert policies.active_policy(connection, taxonomy).version == 0
-        policies.apply(connection, 1, model, taxonomy)
+        policies.apply(connection, 1, taxonomy)
         policy = policies.active_policy(connection, taxonomy)
         totals = queries.user_profile_totals(connection, model.model_id, "ann").totals
         shown = {t.column: t for t in policies.coarsen_totals(totals, policy)}
@@ -131,10 +137,10 @@ def test_a_policy_is_added_applied_and_taken_back_without_touching_a_row(shelf: 
         assert gorilla not in shown
         assert (shown[0], shown[ape], shown[pug]) == (kept[0], kept[ape], kept[pug])
         assert shown[0].mass == sum(ANN.values()) * WHOLE
-        policies.apply(connection, 0, model, taxonomy)
+        policies.apply(connection, 0, taxonomy)
         assert policies.coarsen_totals(totals, policies.active_policy(connection, taxonomy)) == totals
         assert connection.execute(text(stored)).scalar_one() == before
-        policies.apply(connection, 1, model, taxonomy)  # and again
+        policies.apply(connection, 1, taxonomy)  # and again
         assert policies.active_policy(connection, taxonomy).hidden == policy.hidden
 
 
@@ -142,11 +148,11 @@ def test_what_goes_along_hides_one_users_photos_too(shelf: Shelf) -> None:
     """Five photos hide Ann's gorillas; with four, more goes along, and then what would be alone as a whole."""
     taxonomy = shelf.taxonomy
     with shelf.database.transaction() as connection:
-        rules = policies.closed(connection, shelf.model, [parse_rule("coarsen gorilla to ape", taxonomy)], taxonomy)
+        rules = policies.closed(connection, [parse_rule("coarsen gorilla to ape", taxonomy)], taxonomy)
         along = [taxonomy.synsets[taxonomy.node(rule.wnid)].name for rule in rules if rule.taken_along]
         assert along == ["orangutan"]  # eight in all; 3 + 2 of Ann's are five
         connection.execute(text("UPDATE core.user_category SET photos = photos - 1 WHERE photos = 2"))
-        rules = policies.closed(connection, shelf.model, [parse_rule("coarsen gorilla to ape", taxonomy)], taxonomy)
+        rules = policies.closed(connection, [parse_rule("coarsen gorilla to ape", taxonomy)], taxonomy)
         along = [taxonomy.synsets[taxonomy.node(rule.wnid)].name for rule in rules if rule.taken_along]
         assert along == ["orangutan", "chimpanzee", "lesser ape"]  # or great apes were apes less lesser apes
 
@@ -165,7 +171,7 @@ def test_the_stored_effects_say_in_sql_what_the_policy_says(shelf: Shelf, rules:
     taxonomy = shelf.taxonomy
     with shelf.database.transaction() as connection:
         policies.add_version(connection, [parse_rule(rule, taxonomy) for rule in rules])
-        policy = policies.apply(connection, 1, shelf.model, taxonomy)
+        policy = policies.apply(connection, 1, taxonomy)
         for user in ("ann", "ben"):
             totals = queries.user_profile_totals(connection, shelf.model.model_id, user).totals
             shown = policies.coarsen_totals(totals, policy)
@@ -195,6 +201,75 @@ def test_versions_by_command(run) -> None:
     assert len(three["rules"]) == 1
     run("policy", "apply", "0")
     assert not any(version["active"] for version in run("policy", "list"))
+
+
+def test_another_models_taxonomy_has_its_effects_too(shelf: Shelf) -> None:
+    """Registered while a policy is active; applied again, it must be here, or nothing is."""
+    small = small_taxonomy()
+    with shelf.database.transaction() as connection:
+        hidden = one_node("dog", small)
+        rules = [parse_rule("coarsen gorilla to ape", shelf.taxonomy), Rule(wnid=small.synsets[hidden].wnid)]
+        policies.add_version(connection, rules)
+        policies.apply(connection, 1, shelf.taxonomy)
+        register_model(connection, "small", b"\2" * 32, small, Decision())
+        effects = (
+            "SELECT t.sha256, bool_or(e.hidden) FROM core.policy_effect e JOIN core.taxonomy t USING (taxonomy_id)"
+        )
+        found = dict(connection.execute(text(f"{effects} GROUP BY 1")).all())
+        assert {bytes(key).hex() for key, hides in found.items() if hides} == {shelf.taxonomy.sha256, small.sha256}
+        with pytest.raises(ConfigurationError, match="of model 'small' is not here"):
+            policies.apply(connection, 1, shelf.taxonomy)
+        shown = [reason._rule(rule, shelf.taxonomy)["subtree"] for rule in policies.find(connection, 1).rules]
+        assert small.synsets[hidden].wnid in shown  # the active model's taxonomy has no name for it
+
+
+def test_the_counts_of_every_model_say_what_goes_along(shelf: Shelf) -> None:
+    """Ann's four gorillas and orangutans under a second model are too few, though five under the first are enough."""
+    taxonomy = shelf.taxonomy
+    with shelf.database.transaction() as connection:
+        second = register_model(connection, "second", b"\3" * 32, taxonomy, Decision()).model_id
+        for table, columns in (("user_category", "user_id, node"), ("category_total", "node, slot")):
+            connection.execute(
+                text(f"""INSERT INTO core.{table} (model_id, {columns}, photos, mass)
+                         SELECT :second, {columns}, photos - (photos = 2)::int, mass FROM core.{table}"""),
+                {"second": second},
+            )
+        rules = policies.closed(connection, [parse_rule("coarsen gorilla to ape", taxonomy)], taxonomy)
+        along = [taxonomy.synsets[taxonomy.node(rule.wnid)].name for rule in rules if rule.taken_along]
+        assert along == ["orangutan", "chimpanzee", "lesser ape"]
+
+
+def test_counts_that_moved_on_ask_for_applying_again(run, shelf: Shelf, endpoints) -> None:
+    run("policy", "add", "coarsen gorilla to ape")
+    run("policy", "apply")
+    settings = Settings(database_url=SecretStr(endpoints.database_url))
+    (check,) = [check for check in every_check() if check[0] == "policy"]
+    assert examine(settings, (check,))[0].detail == "ok"
+    with shelf.database.transaction() as connection:
+        connection.execute(text("UPDATE core.user_category SET photos = photos - 1 WHERE photos = 2"))
+    (finding,) = examine(settings, (check,))
+    assert not finding.ok
+    assert finding.detail == "Apply the policy again: 2 more categories must go along now (`pictograph policy apply`)."
+    assert run("policy", "show")[0]["overdue"] == 2
+    run("policy", "apply")
+    assert run("policy", "show")[0]["overdue"] == 0
+    assert examine(settings, (check,))[0].ok
+
+
+def test_looking_cannot_write(run) -> None:
+    with reading() as connection, pytest.raises(DBAPIError, match="read-only"):
+        policies.add_version(connection, [])
+
+
+@pytest.mark.parametrize("verb", ["show", "preview"])
+def test_version_zero_is_only_applied(run, verb: str) -> None:
+    assert CliRunner().invoke(reason.group, ["policy", verb, "0"]).exit_code == 2
+
+
+def test_nothing_stored_is_one_sentence_without_an_empty_line(run, shelf: Shelf) -> None:
+    (photo,) = shelf.fill("eve", {"pug": 1})
+    said = CliRunner().invoke(reason.group, ["explain", str(photo), "banana"], catch_exceptions=False).output
+    assert said.startswith("banana holds less than")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """The device twin of `taxonomy.rollup` and of the headline of `taxonomy.decide`: the same integers, by contract test.
 
+No worker uses it yet: they roll up in numpy, on a GPU machine too, which takes one core about 10 ms for 1,000 photos
+(`benchmarks/rollup.py`). It is the exact path for the day when that core is what a GPU waits for.
+
 What grows with photos times columns runs where the model ran; what comes back are the columns that are stored, about 34
-per photo, and the winner. Tags and ambiguity follow from those on the host. Sums are integers from the first addition
-on (`taxonomy.rollup`, law 3), so neither the order of a device's additions nor its reduced-precision modes matter.
+per photo, and the winner. Tags follow from those on the host. Sums are integers from the first addition on
+(`taxonomy.rollup`, law 3), so neither the order of a device's additions nor its reduced-precision modes matter.
 """
 
 import numpy as np
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from taxonomy.ballot import NO_HEADLINE, RANK_BITS, ballot
-from taxonomy.decide import Decided, Decision, Kept, constants, show
+from taxonomy.decide import Decided, Decision, Kept, show
 from taxonomy.graph import Taxonomy
 from taxonomy.rollup import GRAIN, UNITS, UNITS_PER_MASS, Runs, check_rows, check_shape
 
@@ -43,16 +46,15 @@ class DeviceRollup:
         return (sums // UNITS_PER_MASS).to(torch.int16)
 
     @torch.inference_mode()
-    def decide(self, probabilities: Tensor, decision: Decision, unknown: NDArray[np.integer] | None = None) -> Decided:
+    def decide(self, probabilities: Tensor, decision: Decision) -> Decided:
         """What each photo of a batch shows, from leaf probabilities [B, L]; equal to `taxonomy.decide.decide`.
 
         Raises:
             BadScores: see `masses`.
-            BadDecision: see `taxonomy.decide.decide`.
         """
         masses = self.masses(probabilities)
-        kept, winner = self._keep(masses, decision.keep_mass), self._winners(masses, decision, unknown)
-        return show(kept, winner, self._taxonomy, decision, unknown)
+        kept, winner = self._keep(masses, decision.keep_mass), self._winners(masses, decision)
+        return show(kept, winner, self._taxonomy, decision)
 
     def _units(self, scores: Tensor) -> Tensor:
         totals = torch.floor(scores * GRAIN).sum(dim=1) / GRAIN
@@ -72,17 +74,18 @@ class DeviceRollup:
             ends=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
         )
 
-    def _winners(self, masses: Tensor, decision: Decision, unknown: NDArray[np.integer] | None) -> NDArray[np.int32]:
+    def _winners(self, masses: Tensor, decision: Decision) -> NDArray[np.int32]:
         """`taxonomy.decide.winners`, over all columns at once."""
         votes = ballot(self._taxonomy, decision.rule, decision.vague_share)
         competing = np.flatnonzero(votes.competes)
         held = masses[:, self._tensor(competing)].to(torch.int64)
-        lam, threshold = (self._tensor(c)[:, None] for c in constants(len(masses), decision, unknown))
         eligible = held >= decision.keep_mass
         if decision.rule == "expected":
-            worth, eligible = held * (self._tensor(votes.utility[competing]) + lam), eligible & (lam < NO_HEADLINE)
+            worth = held * (self._tensor(votes.utility[competing]) + decision.lam)
+            eligible &= decision.lam < NO_HEADLINE
         else:
-            worth, eligible = self._tensor(votes.information[competing]).expand_as(held), eligible & (held >= threshold)
+            worth = self._tensor(votes.information[competing]).expand_as(held)
+            eligible &= held >= decision.threshold
         worth = torch.where(eligible, worth, -1)
         tied = eligible & (worth == worth.amax(dim=1, keepdim=True))
         ties = held << RANK_BITS | self._tensor(votes.rank[competing])

@@ -50,7 +50,6 @@ class ModelSpec:
     taxonomy: str = "imagenet-1k"
     temperature: float = 1.0  # logits are divided by it (Guo et al. 2017)
     noise_floor: float = 0.0  # probability that is spread over all labels by training and says nothing; see below
-    crops: int = 1
     decision: Decision = UNCALIBRATED  # that ships with it
 
     # A network trained with label smoothing (Szegedy et al. 2016) was told to leave eps / L on each of its L labels,
@@ -80,6 +79,5 @@ class ModelSpec:
             "taxonomy": taxonomy.sha256,
             "temperature": self.temperature,
             "noise_floor": self.noise_floor,
-            "crops": self.crops,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

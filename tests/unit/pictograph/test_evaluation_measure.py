@@ -151,6 +151,19 @@ def test_too_few_photos_are_told_what_they_can_promise():
         choose_constants(labelled(photos=10), TAXONOMY, Decision(), Goal())
     halves = choose_constants(labelled(photos=30), TAXONOMY, Decision(), Goal())
     assert halves.held_out is None
+    assert choose_constants(labelled(photos=1), TAXONOMY, Decision(), Goal(target=0.3)).held_out is None
+
+
+def test_copies_of_a_photo_do_not_stand_in_for_it_in_the_other_half():
+    copied = labelled(photos=18, copies=2)
+    halves = choose_constants(copied, TAXONOMY, Decision(), Goal(target=0.9)).held_out
+    swapped = LabelledSet(
+        name="clean",
+        probabilities=np.roll(copied.probabilities, 18, axis=0),
+        truth=copied.truth,
+        photo=copied.photo,
+    )
+    assert choose_constants(swapped, TAXONOMY, Decision(), Goal(target=0.9)).held_out == halves
 
 
 @pytest.mark.parametrize("target", [0.0, 1.0, -1.0, math.nan])

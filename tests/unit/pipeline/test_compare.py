@@ -132,3 +132,17 @@ def test_an_empty_library_is_refused(imagenet: Taxonomy, first, second, which: s
     a, b = (library(imagenet, **photos) if photos else [] for photos in (first, second))
     with pytest.raises(NothingToCompare, match=f"The {which} profile has no analysed photos"):
         compare(a, b, [], imagenet)
+
+
+def test_extremes_and_the_dissimilar_go_both_ways(imagenet: Taxonomy) -> None:
+    usual = library(imagenet, **EVERYBODY)
+    a, b = library(imagenet, pug=40, pizza=5), library(imagenet, espresso=40, pug=5)
+    made = compare(a, b, usual, imagenet)
+    scores = [c.extreme_a for c in made.extremes_a(100)]
+    assert [abs(s) for s in scores] == sorted((abs(s) for s in scores), reverse=True)
+    assert min(scores) < 0 < max(scores)
+    assert "coffee" in [c.name for c in made.extremes_b(100) if c.extreme_b > 0]
+    furthest = made.dissimilar(100)
+    assert abs(furthest[0].difference) == max(abs(c.difference) for c in made.categories)
+    assert {c.difference > 0 for c in furthest} == {True, False}
+    assert [part for _, part in made.widest()] == sorted((part for _, part in made.parts), reverse=True)[:3]

@@ -1,5 +1,7 @@
 """The parts add up exactly to the number shown, whatever the photo, the node and the policy."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.explain import Coarsened, explain
 from pipeline.store.evidence import Evidence
-from taxonomy.decide import PhotoDecision
+from taxonomy.decide import Decision, PhotoDecision, decide
 from taxonomy.graph import Taxonomy, load
 from taxonomy.lookup import one_node
 from taxonomy.policy import parse_rule, work_out
@@ -47,9 +49,7 @@ def evidence(taxonomy: Taxonomy, rollup: Rollup, probabilities: np.ndarray) -> E
         tags=np.array(tags, dtype=np.int32),
         headline=int(tags[0]) if tags else None,
     )
-    return Evidence(
-        photo_id=7, key="k", user="ann", decision_revision=1, rule="threshold", threshold=THRESHOLD, found=found
-    )
+    return Evidence(photo_id=7, key="k", user="ann", decision=Decision(threshold=THRESHOLD), found=found)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.1, 1.0]), st.booleans())
@@ -112,3 +112,36 @@ def test_what_the_policy_hides_is_not_named(imagenet: Taxonomy, rollup: Rollup) 
     assert (great.withheld, great.tag) == (0, False)
     with pytest.raises(Coarsened, match="only as ape"):
         explain(seen, one_node("gorilla", imagenet), imagenet, policy)
+
+
+def decided(taxonomy: Taxonomy, rollup: Rollup, decision: Decision, **shares: float) -> Evidence:
+    """As `evidence_of`, decided by the rule itself."""
+    seen = evidence_of(taxonomy, rollup, **shares)
+    masses = np.zeros((1, taxonomy.columns), dtype=np.int16)
+    masses[0, seen.found.columns] = seen.found.masses
+    return replace(seen, decision=decision, found=decide(masses, taxonomy, decision)[0])
+
+
+def test_the_expected_rule_says_what_the_headline_is_worth(imagenet: Taxonomy, rollup: Rollup) -> None:
+    decision = Decision(rule="expected", lam=5_000)
+    seen = decided(imagenet, rollup, decision, beagle=0.45, pug=0.3, komondor=0.2)
+    made = explain(seen, one_node("beagle", imagenet), imagenet, work_out((), imagenet))
+    assert (made.lam, made.headline, made.winner) == (5_000, False, imagenet.synsets[seen.found.headline].name)
+    worths = [float(word.rstrip(",.")) for word in made.steps[2].split("= ")[1:] for word in word.split()[:1]]
+    assert len(worths) == 2
+    assert worths[0] > worths[1] == pytest.approx(made.mass * 1.5e-4, abs=1e-4)  # a label's utility is 1
+    assert "lambda 0.5000" in made.steps[1]
+    assert "against" not in str(explain(seen, seen.found.headline, imagenet, work_out((), imagenet)).steps)
+
+
+def test_an_abstained_photo_names_the_choice_that_says_too_little(imagenet: Taxonomy, rollup: Rollup) -> None:
+    seen = decided(imagenet, rollup, Decision(), gorilla=0.45, pizza=0.4)
+    assert seen.found.headline is None
+    made = explain(seen, one_node("gorilla", imagenet), imagenet, work_out((), imagenet))
+    assert made.steps[1].endswith(f"for the surest choice was {made.winner}, which says too little.")
+    assert {"gorilla", "pizza"} & set(made.torn or ())
+    assert made.steps[2].startswith(f"The photo is undecided between {made.torn[0]} (0.4")
+    limited = work_out((parse_rule("coarsen gorilla to entity", imagenet),), imagenet, 1)
+    hushed = explain(seen, one_node("pizza", imagenet), imagenet, limited)
+    assert hushed.torn is None
+    assert "gorilla" not in str(hushed)

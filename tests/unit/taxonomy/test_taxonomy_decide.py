@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from random_taxonomies import make, scored, wnid
 
 from taxonomy.ballot import ABSTAINED, NO_HEADLINE
-from taxonomy.decide import NO_TAG, Decision, decide, decide_kept, keep
+from taxonomy.decide import NO_TAG, Decision, ambiguous, decide, decide_kept, keep
 from taxonomy.errors import BadDecision
 from taxonomy.graph import load
 from taxonomy.rollup import WHOLE, Rollup
@@ -142,12 +141,12 @@ def test_the_largest_lams_are_sure_and_then_silent(case):
 def test_ambiguity_equals_its_definition(case, decision):
     taxonomy, probabilities = case
     masses = Rollup(taxonomy).masses(probabilities)
-    decided = decide(masses, taxonomy, decision)
+    undecided = ambiguous(keep(masses, decision.keep_mass), taxonomy, decision)
     by_utility = Decision(rule="expected", lam=decision.lam, keep_mass=decision.ambiguous_mass)
     for number, row in enumerate(masses.tolist()):
         able = [n for n in competitors(taxonomy, row, by_utility) if not vague(taxonomy, n, decision)]
         pairs = [(able[0], other) for other in able if far_apart(taxonomy, able[0], other, decision)] if able else []
-        assert decided.torn(number) == (pairs[0] if pairs else None)
+        assert undecided[number] == (pairs[0] if pairs else None)
 
 
 def far_apart(taxonomy, one, other, decision):
@@ -155,19 +154,6 @@ def far_apart(taxonomy, one, other, decision):
         return False
     above = {one, *taxonomy.ancestors(one)} & {other, *taxonomy.ancestors(other)}
     return all(vague(taxonomy, node, decision) for node in above)
-
-
-@given(scored(), decisions, st.data())
-def test_photos_with_a_sign_of_the_unknown_are_decided_by_their_own_constants(case, decision, data):
-    taxonomy, probabilities = case
-    masses = Rollup(taxonomy).masses(probabilities)
-    unknown = np.array(data.draw(st.lists(st.integers(0, 9), min_size=len(masses), max_size=len(masses))))
-    gated = replace(decision, unknown_limit=5, lam_unknown=20_000, threshold_unknown=9_000)
-    strict = replace(decision, lam=20_000, threshold=9_000)
-    both = [decide(masses, taxonomy, d) for d in (decision, strict)]
-    for number, photo in enumerate(decide(masses, taxonomy, gated, unknown)):
-        alike = both[int(unknown[number] >= 5)][number]
-        assert (photo.tags.tolist(), photo.headline) == (alike.tags.tolist(), alike.headline)
 
 
 @pytest.fixture(scope="module")
@@ -214,12 +200,14 @@ def test_two_cats_of_the_graph_are_two_minimal_tags(imagenet):
 def test_a_dog_or_a_car_is_ambiguous_and_not_a_whole(imagenet, decision):
     shares = {"n02088364": 0.25, "n02110806": 0.25, "n02930766": 0.25, "n04285008": 0.2, "n07747607": 0.05}
     decided = decided_from(imagenet, shares, decision)  # two breeds, a cab and a sports car, an orange
-    assert {imagenet.synsets[node].name for node in decided.torn(0)} == {"dog", "car"}
+    (pair,) = ambiguous(decided.kept, imagenet, decision)
+    assert {imagenet.synsets[node].name for node in pair} == {"dog", "car"}
     assert "whole" not in [imagenet.synsets[node].name for node in decided[0].tags]
 
 
 def test_two_breeds_are_not_ambiguous(imagenet):
-    assert decided_from(imagenet, {"n02088364": 0.5, "n02110806": 0.5}, Decision()).torn(0) is None
+    decided = decided_from(imagenet, {"n02088364": 0.5, "n02110806": 0.5}, Decision())
+    assert ambiguous(decided.kept, imagenet, Decision()) == [None]
 
 
 def test_lam_trades_a_breed_for_a_dog(imagenet):
@@ -264,23 +252,15 @@ def test_no_photos_are_no_decisions(imagenet):
     [
         {"threshold": 100},
         {"threshold": NO_TAG + 1},
-        {"threshold_unknown": 100},
         {"ambiguous_mass": 100},
         {"keep_mass": 0},
         {"vague_share": 0.0},
         {"vague_share": 1.1},
         {"lam": -1},
         {"lam": NO_HEADLINE + 1},
-        {"lam_unknown": -1},
         {"rule": "climb"},
     ],
 )
 def test_contradictory_constants_are_refused(constants):
     with pytest.raises(BadDecision):
         Decision(**constants)
-
-
-@pytest.mark.parametrize("unknown", [None, np.zeros(3, dtype=int)])
-def test_a_missing_sign_of_the_unknown_is_refused(imagenet, unknown):
-    with pytest.raises(BadDecision, match="unknown"):
-        decide(np.zeros((2, imagenet.columns), dtype=np.int16), imagenet, Decision(unknown_limit=1), unknown)

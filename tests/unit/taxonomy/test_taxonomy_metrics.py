@@ -114,7 +114,7 @@ def test_tag_sets(pets, three):
     assert found.precision == pytest.approx(4 / 5)
     assert found.recall == pytest.approx(4 / 6)
     assert found.wrong == pytest.approx(1 / 3)
-    assert (found.several, found.ambiguous) == (0, 0)
+    assert found.several == 0
 
 
 def test_each_category(pets, three):
@@ -188,3 +188,14 @@ def test_the_interval_holds_the_value_and_narrows_with_photos():
         assert found.low <= found.value <= found.high
     assert many.high - many.low < few.high - few.low
     assert haurc_interval(wrong, bits, leaf, 2.0, resamples=200) == many
+
+
+def test_copies_of_a_photo_do_not_narrow_the_interval():
+    rng = np.random.default_rng(5)
+    wrong, bits, leaf = rng.random((100, 6)) < 0.3, rng.uniform(0, 2, (100, 6)), rng.random(100) < 0.6
+    once = haurc_interval(wrong, bits, leaf, 2.0)
+    tiled = (np.tile(wrong, (4, 1)), np.tile(bits, (4, 1)), np.tile(leaf, 4))
+    together = haurc_interval(*tiled, 2.0, photo=np.tile(np.arange(100), 4))
+    assert (together.low, together.value, together.high) == pytest.approx((once.low, once.value, once.high))
+    apart = haurc_interval(*tiled, 2.0)
+    assert apart.high - apart.low < 0.7 * (together.high - together.low)

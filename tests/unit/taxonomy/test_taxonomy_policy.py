@@ -345,3 +345,27 @@ def test_rules_at_different_heights_do_not_hide_half_the_animals(imagenet):
     for table in (None, counts):
         policy = work_out(close(asked, imagenet, table), imagenet)
         assert len(policy.shown_as) < 0.1 * imagenet.leaf_count[one_node("animal", imagenet)]
+
+
+def test_a_headline_shown_as_something_too_vague_is_none_and_no_other_tag_takes_its_place(imagenet):
+    """A gorilla that is only an entity, on a photo that is also tagged as something else."""
+    gorilla, pug = (one_node(word, imagenet) for word in ("gorilla", "pug"))
+    policy = work_out((parse_rule("coarsen gorilla to entity", imagenet),), imagenet)
+    columns = np.array(sorted([0, gorilla, pug]), dtype=np.int32)
+    photo = PhotoDecision(
+        columns=columns,
+        masses=np.array([10_000 if c == 0 else 5_000 for c in columns], dtype=np.int16),
+        tags=np.array([gorilla, pug], dtype=np.int32),
+        headline=gorilla,
+    )
+    shown = coarsen_photo(photo, policy, imagenet)
+    assert (shown.headline, shown.tags.tolist()) == (None, [pug])
+
+
+def test_what_goes_along_for_one_taxonomy_is_no_error_in_another(imagenet):
+    """There the target need not be broader: the rule ends at the nearest category that is."""
+    gorilla, pug = (imagenet.synsets[one_node(word, imagenet)].wnid for word in ("gorilla", "pug"))
+    with pytest.raises(BadPolicy):
+        target_of(Rule(wnid=gorilla, target=pug), imagenet)
+    along = target_of(Rule(wnid=gorilla, target=pug, taken_along=True), imagenet)
+    assert along == target_of(Rule(wnid=gorilla), imagenet)

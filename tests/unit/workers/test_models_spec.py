@@ -44,7 +44,6 @@ def test_the_decoder_gets_the_size_that_the_model_was_trained_for() -> None:
         {"std": (128.0, 128.0, 127.0)},
         {"temperature": 1.1},
         {"noise_floor": 0.2},
-        {"crops": 2},
     ],
 )
 def test_each_fact_makes_another_model(change: dict[str, object]) -> None:
