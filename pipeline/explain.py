@@ -224,7 +224,8 @@ def _worths(made: Explanation, node: int, ruling: Ruling, taxonomy: Taxonomy) ->
         return f"{_name(of, taxonomy)} {share(mass)} x ({share(utility)} + {share(made.lam)}) = {share(product)}"
 
     against = "" if winner == node else f", against {worth(node)}"
-    return [f"The largest worth, mass x (utility + lambda), is that of {worth(winner)}{against}."]
+    what = "The headline is" if winner == ruling.stored else "Not shown, for it says too little, is"
+    return [f"{what} what has the largest worth, mass x (utility + lambda): {worth(winner)}{against}."]
 
 
 def share(mass: int) -> str:

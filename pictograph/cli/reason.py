@@ -34,6 +34,7 @@ VersionOrNone = Annotated[
     int | None, typer.Argument(metavar="[VERSION]", min=0, help="The newest, unless given; 0: no policy.")
 ]
 Score = Callable[[ComparedCategory], float]
+LEAST_TOLD = 0.00005  # what would be printed as 0.0000 says nothing
 FEW_PHOTOS = 4 * PRIOR  # below, at least a fifth of what is compared is everybody's
 RULES = "'coarsen SUBTREE to ANCESTOR' or 'hide SUBTREE'; each a word or a synset id."
 
@@ -104,10 +105,11 @@ def _show_list(key: str, found: tuple[ComparedCategory, ...], a: str, b: str) ->
     title, _, score = LISTS[key]
     title = title.format(a=a, b=b)
     table = Table(title, a, b, "everybody", "bits" if key != "dissimilar" else "", box=None, padding=(0, 2, 0, 0))
-    for c in found:
+    told = [c for c in found if abs(score(c)) >= LEAST_TOLD]
+    for c in told:
         number = f"{100 * score(c):+.1f} %" if key == "dissimilar" else f"{score(c):.4f}"
         table.add_row(c.name, *(f"{100 * s:.1f} %" for s in (c.share_a, c.share_b, c.background)), number)
-    out.print(table if found else f"{title}: nothing")
+    out.print(table if told else f"{title}: nothing")
 
 
 def _totals(connection: Connection, model: ActiveModel, user: str, policy: Policy) -> tuple[CategoryTotal, ...]:

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from pictograph.stack import Endpoints
 from pipeline.settings import Settings
+from pipeline.sources.s3 import S3Access
 from pipeline.store.session import Database
 
 
@@ -19,6 +20,17 @@ def connections(endpoints: Endpoints) -> Iterator[Database]:
     """Connections that outlive a test, to a database that may hold anything."""
     with Database(endpoints.database_url, "pictograph ledger tests", connections=12) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def access(endpoints: Endpoints) -> S3Access:
+    """Access to the object store that outlives a test."""
+    return S3Access(
+        endpoint_url=endpoints.s3_endpoint_url,
+        access_key_id=endpoints.s3_access_key_id,
+        secret_access_key=endpoints.s3_secret_access_key,
+        region="us-east-1",
+    )
 
 
 @pytest.fixture

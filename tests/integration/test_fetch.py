@@ -42,16 +42,6 @@ def task_for(bucket: str, key: str, etag: str, size: int, job_id: int = 1) -> Ph
 
 
 @pytest.fixture(scope="module")
-def access(endpoints):
-    return S3Access(
-        endpoint_url=endpoints.s3_endpoint_url,
-        access_key_id=endpoints.s3_access_key_id,
-        secret_access_key=endpoints.s3_secret_access_key,
-        region="us-east-1",
-    )
-
-
-@pytest.fixture(scope="module")
 def photo(access):
     """An object as it was listed."""
     create_bucket(access, "fetched")

@@ -47,16 +47,6 @@ def listed(source, limit, cursor=None):
     return refs, refusals, pages
 
 
-@pytest.fixture(scope="module")
-def access(endpoints):
-    return S3Access(
-        endpoint_url=endpoints.s3_endpoint_url,
-        access_key_id=endpoints.s3_access_key_id,
-        secret_access_key=endpoints.s3_secret_access_key,
-        region="us-east-1",
-    )
-
-
 def fill(access, bucket, bodies):
     create_bucket(access, bucket)
     client = access.client(32)
