@@ -334,7 +334,7 @@ WHERE u.deleted_at IS NULL;
 COMMENT ON VIEW tags.photo IS 'One row per model and photo. headline is NULL where nothing was certain.';
 
 CREATE VIEW tags.photo_tag AS
-SELECT m.name AS model, r.photo_id, u.name AS "user", c.wnid, c.name, n.mass / 10000.0 AS probability,
+SELECT m.name AS model, r.photo_id, u.name AS "user", c.wnid, c.name, round(n.mass / 10000.0, 4) AS probability,
        n.node = r.headline AS headline
 FROM core.photo_result r JOIN core.model m USING (model_id) JOIN core.app_user u ON u.user_id = r.user_id
 CROSS JOIN unnest(r.nodes, r.masses) AS n(node, mass) JOIN core.category c ON c.node = n.node
@@ -342,7 +342,7 @@ WHERE n.node = ANY (r.tags) AND u.deleted_at IS NULL;
 COMMENT ON VIEW tags.photo_tag IS 'One row per model, photo and shown tag. probability: 0 to 1.';
 
 CREATE VIEW tags.user_category AS
-SELECT m.name AS model, u.name AS "user", c.wnid, c.name, t.photos, t.mass / 10000.0 AS mass
+SELECT m.name AS model, u.name AS "user", c.wnid, c.name, t.photos, round(t.mass / 10000.0, 4) AS mass
 FROM core.user_category t JOIN core.model m USING (model_id) JOIN core.app_user u USING (user_id)
 JOIN core.category c USING (node)
 WHERE NOT c.area_only AND t.mass > 0 AND u.deleted_at IS NULL;
@@ -350,7 +350,7 @@ COMMENT ON VIEW tags.user_category IS
     'Exact totals per user. photos: distinct photos with the tag, not additive; mass: expected photos, additive.';
 
 CREATE VIEW tags.category_total AS
-SELECT m.name AS model, c.wnid, c.name, sum(t.photos)::bigint AS photos, sum(t.mass) / 10000.0 AS mass
+SELECT m.name AS model, c.wnid, c.name, sum(t.photos)::bigint AS photos, round(sum(t.mass) / 10000.0, 4) AS mass
 FROM core.category_total t JOIN core.model m USING (model_id) JOIN core.category c USING (node)
 WHERE NOT c.area_only GROUP BY 1, 2, 3 HAVING sum(t.mass) > 0;
 COMMENT ON VIEW tags.category_total IS 'Exact totals over all users; photos and mass as in user_category.';

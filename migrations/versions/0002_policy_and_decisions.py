@@ -86,7 +86,7 @@ WHERE u.deleted_at IS NULL;
 
 CREATE OR REPLACE VIEW tags.photo_tag AS
 SELECT m.name AS model, r.photo_id, u.name AS "user", c.wnid, c.name,
-       (n.mass - coalesce(owed.mass, 0)) / 10000.0 AS probability,
+       round((n.mass - coalesce(owed.mass, 0)) / 10000.0, 4) AS probability,
        coalesce(n.node = CASE WHEN h.hidden IS NULL THEN r.headline ELSE h.shown_as END, false) AS headline
 FROM core.photo_result r JOIN core.model m USING (model_id) JOIN core.app_user u ON u.user_id = r.user_id
 CROSS JOIN unnest(r.nodes, r.masses) AS n(node, mass) JOIN core.category c ON c.node = n.node
@@ -101,7 +101,7 @@ WHERE n.node = ANY (r.tags) AND u.deleted_at IS NULL
 CREATE OR REPLACE VIEW tags.user_category AS
 SELECT m.name AS model, u.name AS "user", c.wnid, c.name,
        greatest(0, t.photos - coalesce(owed.photos, 0))::bigint AS photos,
-       (t.mass - coalesce(owed.mass, 0)) / 10000.0 AS mass
+       round((t.mass - coalesce(owed.mass, 0)) / 10000.0, 4) AS mass
 FROM core.user_category t JOIN core.model m USING (model_id) JOIN core.app_user u USING (user_id)
 JOIN core.category c USING (node)
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, t.node)
@@ -116,7 +116,7 @@ CREATE OR REPLACE VIEW tags.category_total AS
 WITH total AS (
     SELECT model_id, node, sum(photos)::bigint AS photos, sum(mass) AS mass FROM core.category_total GROUP BY 1, 2)
 SELECT m.name AS model, c.wnid, c.name, greatest(0, t.photos - coalesce(owed.photos, 0))::bigint AS photos,
-       (t.mass - coalesce(owed.mass, 0)) / 10000.0 AS mass
+       round((t.mass - coalesce(owed.mass, 0)) / 10000.0, 4) AS mass
 FROM total t JOIN core.model m USING (model_id) JOIN core.category c USING (node)
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, t.node)
 LEFT JOIN LATERAL (
