@@ -31,7 +31,8 @@ check: $(READY)  ## lint, formatting, types and import rules
 	$(BIN)/mypy --strict infra/healthy.py
 	$(BIN)/lint-imports
 
-# Four lists, one resolution: what runs in the containers is what the tests ran with.
+# Four lists, one resolution: what runs in the containers is what the tests ran with. The peers of the benchmarks, who
+# bound libraries from above, have another environment with a resolution of its own.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 AS_TESTED := --constraints requirements/dev.txt
@@ -41,6 +42,8 @@ lock: $(READY)  ## write requirements/*.txt from pyproject.toml
 	$(LOCK) pyproject.toml $(AS_TESTED) --output-file requirements/api.txt
 	$(LOCK) pyproject.toml --extra worker $(AS_TESTED) --output-file requirements/worker.txt
 	$(LOCK) --group build $(AS_TESTED) --output-file requirements/build.txt
+	$(LOCK) pyproject.toml --extra worker --extra embedded --extra samples --group peers \
+		--output-file requirements/peers.txt
 
 clean:  ## remove all that was made here; the data folder stays
 	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -3,7 +3,7 @@
 import os
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, SecretStr, ValidationError
@@ -14,6 +14,7 @@ from pipeline.errors import ConfigurationError
 PREFIX = "PICTOGRAPH_"
 
 PositiveInt = Annotated[int, Field(gt=0)]
+NotNegative = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -40,12 +41,18 @@ class Settings(BaseSettings):
 
     model: str = "efficientnet-lite0"
     """The model that new jobs pin and that annotate workers serve."""
-    batch_photos: PositiveInt = 32
-    """Photos per forward pass."""
-    decode_processes: Annotated[int, Field(ge=0)] = 0
-    """Decode children per worker; 0: one per core, at most 12."""
-    fetch_threads: PositiveInt = 16
-    """S3 requests in flight per worker."""
+    models: Path | None = None
+    """Folder of the models that `pictograph models add` describes. Unset: `models` in the data folder."""
+    runtime: Literal["auto", "openvino", "torch"] = "auto"
+    """What runs the model. auto: torch on a GPU, OpenVINO on a CPU where it is installed, else torch."""
+    batch_photos: NotNegative = 0
+    """Photos per forward pass; 0: by the device and its memory."""
+    decode_processes: NotNegative = 0
+    """Decode children per worker; 0: by the number of cores."""
+    fetch_threads: NotNegative = 0
+    """S3 requests in flight per worker; 0: by the number of cores."""
+    fetch_bytes: PositiveInt = 256 * 1024 * 1024
+    """Bytes of photos that a worker holds between S3 and the decoder, at most."""
 
     shard_photos: Annotated[int, Field(gt=0, le=512)] = 512
     page_keys: Annotated[int, Field(gt=0, le=1000)] = 1000

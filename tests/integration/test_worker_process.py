@@ -13,33 +13,29 @@ from workers.app import create_app
 from workers.send import ring
 
 QUEUE = "annotate.broken"
-WORKER = """
-from pipeline.settings import Settings
-from workers.app import create_app
-app = create_app(Settings(), "broken_tasks")
-app.worker_main(["--quiet", "worker", "--queues", "annotate.broken", "--without-gossip", "--without-mingle"])
-"""
+WORKER = Path(__file__).parent / "broken_worker.py"
+PATIENCE_SECONDS = 120  # several interpreters start one after another, maybe on a busy machine
 
 
 @pytest.fixture
 def worker(ledger_settings, tmp_path):
     """A running worker whose children write down in `tmp_path` what they do."""
-    here = Path(__file__).parent
     environment = {
         **os.environ,
         **ledger_settings.environment(),
-        "PYTHONPATH": f"{here}:{here.parents[1]}",
-        "BROKEN_TASKS_FOLDER": str(tmp_path),
+        "PYTHONPATH": str(WORKER.parents[2]),
+        "BROKEN_WORKER_FOLDER": str(tmp_path),
+        "BROKEN_WORKER_QUEUE": QUEUE,
     }
     with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen([sys.executable, "-c", WORKER], env=environment, stdout=log, stderr=log)
+        process = subprocess.Popen([sys.executable, str(WORKER)], env=environment, stdout=log, stderr=log)
         yield process
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
 
 
 def wait_for(seen, log):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := seen()):
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)

@@ -1,4 +1,8 @@
-"""The annotate task's module with a model that breaks, for a worker process of its own. A folder says what happens."""
+"""A Celery worker whose model breaks, as a program. A folder says what happens.
+
+Each child of the worker runs this file before anything else. The children import the modules of the tasks in an order
+that depends on the hash of their names, so a module of tasks would sometimes come too late to replace the bench.
+"""
 
 import os
 import sys
@@ -6,8 +10,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 from pipeline.errors import ModelError, ServiceDown
+from pipeline.settings import Settings
+from workers.app import create_app
 
-FOLDER = Path(os.environ["BROKEN_TASKS_FOLDER"])
+FOLDER = Path(os.environ["BROKEN_WORKER_FOLDER"])
+QUEUE = os.environ["BROKEN_WORKER_QUEUE"]
 
 
 class Broken:
@@ -40,3 +47,7 @@ from workers.tasks import annotate  # noqa: E402
 
 annotate.Stream = Broken
 annotate.RESTART_PAUSE_SECONDS = 0.1
+
+if __name__ == "__main__":
+    app = create_app(Settings(), "workers.tasks.annotate")
+    app.worker_main(["--quiet", "worker", "--queues", QUEUE, "--without-gossip", "--without-mingle"])
