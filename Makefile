@@ -1,17 +1,20 @@
 # All that a newcomer needs; wants Linux, Python 3.11 or newer with pip, and the package registries.
-# ARGS goes on to the command: make demo ARGS="--photos ~/Pictures --once", make test ARGS=tests/unit, make lock ARGS=--upgrade
+# ARGS goes on to the command: make demo ARGS="--photos ~/Pictures --once", make test ARGS=tests/unit, make lock ARGS=--upgrade,
+# make benchmark ARGS="--set dirty --rounds 1"
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := .venv-peers
+PEERS_READY := $(PEERS)/.ready
 # The outer pip works on the environment: Debian's Python can make one only without a pip of its own.
-PIP := $(PYTHON) -m pip --python $(BIN)/python --disable-pip-version-check
+PIP = $(PYTHON) -m pip --python $(1)/bin/python --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lock clean
+.PHONY: help setup demo up test check benchmark peers lock clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## make the environment .venv, from the locked versions
 
@@ -31,6 +34,11 @@ check: $(READY)  ## lint, formatting, types and import rules
 	$(BIN)/mypy --strict infra/healthy.py
 	$(BIN)/lint-imports
 
+benchmark: $(READY) $(PEERS_READY)  ## race Pictograph against its peers on this machine
+	$(BIN)/python -m benchmarks.engine $(ARGS)
+
+peers: $(PEERS_READY)  ## make the environment .venv-peers, with the tools that benchmarks compare with
+
 # Four lists, one resolution: what runs in the containers is what the tests ran with. The peers of the benchmarks, who
 # bound libraries from above, have another environment with a resolution of its own.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
@@ -46,7 +54,7 @@ lock: $(READY)  ## write requirements/*.txt from pyproject.toml
 		--output-file requirements/peers.txt
 
 clean:  ## remove all that was made here; the data folder stays
-	rm -rf $(VENV) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once, and again whenever the dependencies change.
@@ -54,6 +62,11 @@ $(READY): pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 "Pictograph needs Python 3.11 or \
 	newer and found `$(PYTHON) --version`; name another, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv --without-pip $(VENV)
-	$(PIP) install --require-hashes --requirement requirements/dev.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	$(call PIP,$(VENV)) install --require-hashes --requirement requirements/dev.txt
+	$(call PIP,$(VENV)) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(PEERS_READY): requirements/peers.txt
+	$(PYTHON) -m venv --without-pip $(PEERS)
+	$(call PIP,$(PEERS)) install --require-hashes --requirement requirements/peers.txt
 	@touch $@

@@ -28,8 +28,8 @@ from taxonomy.calibrate import Among, Guarantee
 from taxonomy.decide import Decision, decide
 from taxonomy.metrics import HeadlineMetrics, headline_metrics, tag_metrics, top_k
 from taxonomy.rollup import Rollup
+from workers.models.load import load
 from workers.models.registry import get
-from workers.models.torch_backend import TorchModel
 
 MODEL = "efficientnet-lite0"
 USER_LIKE = Degradation.parse("user:0.6")
@@ -59,12 +59,12 @@ def main() -> None:
 
 def imagenet(folder: Path, copies: int, splits: int) -> dict[str, Any]:
     """The rules at common targets, and the product, on user-like copies; the shipped decision on the photos too."""
-    with bench(Request(folder=folder, model=MODEL)) as at_work:
+    with bench(Request(folder=folder, spec=get(MODEL))) as at_work:
         clean = at_work.classify(None, 1, _silent).labelled
         shipped = at_work.classify(USER_LIKE, copies, _silent).labelled
         worse = at_work.classify(WORSE, copies, _silent).labelled
         plain_spec = replace(at_work.spec, temperature=1.0, noise_floor=0.0)
-        plainly = replace(at_work, model=TorchModel.load(plain_spec))
+        plainly = replace(at_work, model=load(plain_spec, plain_spec.decision))
         plain = plainly.classify(USER_LIKE, copies, _silent).labelled
         return {
             "copies": copies,
@@ -79,7 +79,7 @@ def imagenet(folder: Path, copies: int, splits: int) -> dict[str, Any]:
 
 def web_photos(folder: Path) -> dict[str, Any]:
     """The shipped decision on photos of the world at large, and one that was chosen without a look at them."""
-    with bench(Request(folder=folder, model=MODEL)) as at_work:
+    with bench(Request(folder=folder, spec=get(MODEL))) as at_work:
         seen = at_work.classify(None, 1, _silent).labelled
         unseen = replace(at_work, spec=replace(at_work.spec, decision=replace(at_work.spec.decision, lam=UNSEEN_LAM)))
         return {**_product(seen, at_work), f"at_lam_{UNSEEN_LAM // 10_000}": _product(seen, unseen)}

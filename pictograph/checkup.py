@@ -19,7 +19,9 @@ from pipeline.store.policies import more_along, overdue
 from pipeline.store.totals import differences
 from taxonomy.errors import TaxonomyError
 from workers.ledger import open_database
-from workers.models import registry
+from workers.models import registry, weights
+from workers.models.load import load
+from workers.tuning import look, tune
 
 #: What is looked at, and how; the function says what is so, or raises what is wrong.
 Check = tuple[str, Callable[[Settings], str]]
@@ -137,14 +139,10 @@ def _s3(settings: Settings) -> str:
 
 
 def _model(settings: Settings) -> str:
-    spec = registry.get(settings.model)
-    try:
-        from workers.models.torch_backend import TorchModel  # noqa: PLC0415 - torch only when it is asked for
-    except ImportError as exc:
-        raise ConfigurationError("torch is not installed; pip install 'pictograph[worker]'.") from exc
-    model = TorchModel.load(spec)
+    spec = weights.at_hand(registry.chosen(settings), settings)
+    model = load(spec, spec.decision, runtime=settings.runtime)
     model.verify()
-    return f"{spec.name} on {model.device}, canaries as measured"
+    return f"canaries as measured; {tune(settings, look(), model)}"
 
 
 def every_check(*, deep: bool = False) -> tuple[Check, ...]:

@@ -12,6 +12,7 @@ PictographError
 ├── PhotoChanged          the object is no longer the one that was listed; look again, then retry
 ├── LeaseLost             another worker holds the shard now; stop at the next photo
 └── ModelError            the model, its weights or its output cannot be trusted; stop the worker
+    └── DeviceLost        the device it runs on fails; no photo is to blame, and only a new process may use it again
 
 Adapters translate foreign errors into these, ``from exc``; above an adapter nobody names botocore, psycopg2 or torch.
 """
@@ -74,3 +75,7 @@ class LeaseLost(PictographError):
 
 class ModelError(PictographError):
     """The model or its output cannot be trusted."""
+
+
+class DeviceLost(ModelError):
+    """The device that the model runs on does not work any more for this process."""

@@ -3,6 +3,7 @@
 from typing import cast
 
 from celery import Celery, bootsteps
+from celery.concurrency.prefork import TaskPool
 from celery.worker import WorkController
 
 from pipeline.settings import Settings
@@ -20,6 +21,18 @@ TRANSPORT = {
     "retry_on_timeout": True,
     "client_name": "pictograph",
 }
+
+
+class PatientPool(TaskPool):
+    """Celery's processes, except that the worker goes on when its first ones have ended before the broker was reached.
+
+    When everything starts at once, a process that waits for the database may well end before the broker answers.
+    Celery would give the whole worker up; its event loop replaces these processes as it does all later ones.
+    """
+
+    def did_start_ok(self) -> bool:
+        """Asked once, before the event loop begins."""
+        return True
 
 
 class DrainStep(bootsteps.StartStopStep):
@@ -56,7 +69,7 @@ def create_app(settings: Settings, tasks: str | None = None) -> Celery:
         task_time_limit=TASK_SECONDS,  # works in prefork only
         task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1},
         # CUDA does not survive a fork, and nothing opened in the parent may be shared with the child.
-        worker_pool="prefork",
+        worker_pool=f"{__name__}:{PatientPool.__name__}",
         worker_pool_start_method="spawn",
         worker_concurrency=1,  # one stream per model instance; overlap happens inside it
         worker_proc_alive_timeout=180,  # importing torch and loading weights takes longer than the default of 4 s

@@ -9,7 +9,7 @@ from pipeline.settings import Settings
 from pipeline.store.catalogue import Registered, register_model
 from pipeline.store.session import Database
 from taxonomy.graph import load as load_taxonomy
-from workers.models import registry
+from workers.models.spec import ModelSpec
 
 
 def open_database(settings: Settings, application: str) -> Database:
@@ -19,12 +19,11 @@ def open_database(settings: Settings, application: str) -> Database:
     return Database(settings.database_url.get_secret_value(), application, connections=6)
 
 
-def register(database: Database, model: str) -> Registered:
-    """Make a bundled model, its taxonomy and the shipped decision known to the ledger. Loads no weights.
+def register(database: Database, spec: ModelSpec) -> Registered:
+    """Make a model, its taxonomy and the shipped decision known to the ledger. Loads no weights.
 
     What comes back has the model's newest decision: the shipped one, or one that a calibration stored since.
     """
-    spec = registry.get(model)
     taxonomy = load_taxonomy(spec.taxonomy)
     fingerprint = bytes.fromhex(spec.fingerprint())
     return database.run(lambda connection: register_model(connection, spec.name, fingerprint, taxonomy, spec.decision))

@@ -35,6 +35,7 @@ COMMANDS = {
     "jobs": Entry("jobs", "Running and past jobs."),
     "profile": Entry("profile", "What USER photographs: top categories that add up to everything."),
     "taxonomy": Entry("taxonomy", "The hypernym graph behind the tags."),
+    "models": Entry("models", "The models that can be named, and adding one of your own."),
     "compare": Entry("reason", "What both photograph, what only one of them does, and how similar they are."),
     "explain": Entry("reason", "Which labels make a category's number in one photo, and why it is a tag or not."),
     "policy": Entry("reason", "What is shown only as something broader."),
@@ -44,6 +45,7 @@ COMMANDS = {
     "calibrate": Entry(
         "judge", "Choose the constants of the decision on labelled photos and store them as a new revision."
     ),
+    "bench": Entry("bench", "Measure how many photos a second this machine tags, and what limits it."),
     "doctor": Entry("setup", "Check every connection, the model and the versions."),
     "migrate": Entry("setup", "Bring the database to the newest revision."),
     "worker": Entry("work", "Run one worker process."),

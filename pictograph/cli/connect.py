@@ -10,6 +10,8 @@ from pictograph.places import DATABASE, EVERYTHING, own, servers
 from pictograph.stack import Service
 from pipeline.settings import Settings
 from workers.ledger import open_database
+from workers.models import registry, weights
+from workers.models.spec import ModelSpec
 
 
 @contextmanager
@@ -47,6 +49,20 @@ def writing() -> Iterator[Connection]:
         database.transaction() as connection,
     ):
         yield connection
+
+
+def model_at_hand(name: str | None = None) -> ModelSpec:
+    """The model of that name, or the configured one, its weights on this machine; S3 is asked only for what it holds.
+
+    Raises:
+        ConfigurationError, ServiceDown, ModelError: there is no such model, or its weights cannot be had.
+    """
+    settings = Settings.read()
+    spec = registry.get(name or settings.model, registry.folder_of(settings))
+    if not spec.weights.uri.startswith(weights.S3):
+        return weights.at_hand(spec, settings)
+    with ready(frozenset({Service.S3}), quiet=True) as found:
+        return weights.at_hand(spec, found)
 
 
 def own_ledger() -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 import typer
 from rich.table import Table
 
+from pictograph.cli.connect import model_at_hand
 from pictograph.cli.console import STYLE, Json, emit, note, out, say
 from pictograph.evaluation import answer
 from pictograph.evaluation.constants import Chosen, Goal, choose_constants
@@ -28,6 +29,7 @@ from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
 from taxonomy.metrics import HeadlineMetrics
 from workers.ledger import open_database, register
+from workers.models.spec import ModelSpec
 
 group = typer.Typer(**STYLE)
 
@@ -78,17 +80,18 @@ def evaluate(
     revision = _revision(decision)
     request = Request(
         folder=labelled,
-        model=model or Settings.read().model,
+        spec=model_at_hand(model),
         degradations=tuple(Degradation.parse(text) for text in dict.fromkeys(degrade or ())),
         limit=limit,
         copies=copies,
+        runtime=Settings.read().runtime,
     )
     if not 0 < target < 1:
         raise ConfigurationError(f"A target of {target} cannot be reached for; choose one between 0 and 1.")
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigurationError(f"There is no folder {report.absolute().parent} for the report; make it first.")
     if revision is not None:
-        request = replace(request, decision=_stored(request.model, revision))
+        request = replace(request, decision=_stored(request.spec, revision))
     made = study(request, Plan(target=target, splits=splits), note)
     if report is not None:
         _write(report, made, request)
@@ -108,10 +111,10 @@ def _revision(text: str | None) -> int | Literal["newest"] | None:
     return int(text)
 
 
-def _stored(model: str, revision: int | Literal["newest"]) -> Decision:
+def _stored(spec: ModelSpec, revision: int | Literal["newest"]) -> Decision:
     """What the ledger holds; of the embedded one too."""
     with _ledger("pictograph evaluate") as database:
-        known = register(database, model)
+        known = register(database, spec)
         if revision == "newest":
             return known.decision
         with database.transaction() as connection:
@@ -274,9 +277,10 @@ def calibrate(
     """
     request = Request(
         folder=labelled,
-        model=model or Settings.read().model,
+        spec=model_at_hand(model),
         degradations=() if degrade is None else (Degradation.parse(degrade),),
         limit=limit,
+        runtime=Settings.read().runtime,
     )
     goal = Goal(target=target, guarantee=_guarantee(guarantee), of=_among(of))
     with bench(request) as at_work:
@@ -294,7 +298,7 @@ def calibrate(
         "degradation": None if degradation is None else str(degradation),
         "unreadable": seen.unreadable,
     }
-    stored = None if dry_run else _store(at_work.spec.name, chosen.calibrated.decision, made_from)
+    stored = None if dry_run else _store(at_work.spec, chosen.calibrated.decision, made_from)
     if as_json:
         decision = stored or chosen.calibrated.decision
         emit({"model": at_work.spec.name, "stored": stored is not None, **asdict(decision), "calibration": made_from})
@@ -335,10 +339,10 @@ def _made_from(chosen: Chosen, goal: Goal) -> dict[str, Any]:
     }
 
 
-def _store(model: str, decision: Decision, made_from: dict[str, Any]) -> Decision:
+def _store(spec: ModelSpec, decision: Decision, made_from: dict[str, Any]) -> Decision:
     """Store a decision under the model's next revision."""
     with _ledger("pictograph calibrate") as database:
-        model_id = register(database, model).model_id
+        model_id = register(database, spec).model_id
         return database.run(lambda connection: store_decision(connection, model_id, decision, made_from))
 
 

@@ -15,6 +15,7 @@ from pipeline.errors import PictographError
 from pipeline.settings import Settings
 from pipeline.store import migrate as migrations
 from workers.ledger import open_database, register
+from workers.models import registry
 
 group = typer.Typer(**STYLE)
 
@@ -27,7 +28,7 @@ def migrate(*, as_json: Json = False) -> None:
     """
     with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph migrate") as database:
         before, after = migrations.migrate(database)
-        register(database, settings.model)
+        register(database, registry.chosen(settings))
     if as_json:
         emit({"before": before, "after": after})
     elif before == after:

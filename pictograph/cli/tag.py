@@ -20,6 +20,7 @@ from pipeline.sources.user_rule import UserRule
 from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
 from workers.ledger import open_database, register
+from workers.models import registry
 
 group = typer.Typer(**STYLE)
 
@@ -36,6 +37,7 @@ def tag(
         str, typer.Option(help="How a key below SOURCE names its owner: {user} is one path segment, {photo} the rest.")
     ] = "{user}/{photo}",
     user: Annotated[str | None, typer.Option(help="All photos belong to this user.")] = None,
+    model: Annotated[str | None, typer.Option(help="The model; unless given, PICTOGRAPH_MODEL.")] = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
     keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep what is gone from the source.")] = False,
     allow_mass_delete: Annotated[
@@ -60,7 +62,8 @@ def tag(
         keep_missing=keep_missing,
         allow_mass_delete=allow_mass_delete,
     )
-    with ready(quiet=as_json) as settings, open_database(settings, "pictograph tag") as database:
+    with ready(quiet=as_json) as found, open_database(found, "pictograph tag") as database:
+        settings = found if model is None else found.model_copy(update={"model": model})
         open_source(kind, place, rule, S3Access.of(settings)).check(may_be_empty=allow_mass_delete)
         job_id = submit(settings, database, request)
         if no_wait:
@@ -76,7 +79,7 @@ def submit(settings: Settings, database: Database, request: JobRequest) -> int:
     """Create a job for the configured model, on a database that is brought up to date if it is ours."""
     if own_ledger():
         migrate(database)
-    registered = register(database, settings.model)
+    registered = register(database, registry.chosen(settings))
     return database.run(lambda connection: jobs.submit(connection, request, registered.model_id))
 
 

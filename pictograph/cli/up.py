@@ -17,6 +17,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.migrate import migrate
 from workers.ledger import open_database, register
+from workers.models import registry
 
 group = typer.Typer(**STYLE)
 
@@ -40,7 +41,7 @@ def up(*, as_json: Json = False) -> None:
     """
     with ready(quiet=as_json) as settings, open_database(settings, "pictograph up") as database:
         migrate(database)
-        register(database, settings.model)
+        register(database, registry.chosen(settings))
         with Supervisor(settings) as supervisor:
             if not supervisor.start_if_free():
                 note(f"Workers run already for {settings.home}; should they end, this process starts its own.")

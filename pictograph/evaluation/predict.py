@@ -32,7 +32,7 @@ Probabilities = NDArray[np.float32]
 
 
 class Classifier(Protocol):
-    """A model that is ready to run, such as `workers.models.torch_backend.TorchModel`."""
+    """A model that is ready to run, such as `workers.models.load.load` gives."""
 
     spec: ModelSpec
 

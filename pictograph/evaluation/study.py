@@ -23,14 +23,14 @@ from pictograph.evaluation.predict import (
 from pictograph.evaluation.report import THUMBNAIL, Card, Section
 from pictograph.evaluation.rules import all_rules
 from pictograph.evaluation.truth import read_folder, truth_of
-from pipeline.errors import ConfigurationError, SkipPhoto
+from pipeline.errors import SkipPhoto
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
 from taxonomy.graph import load as load_taxonomy
 from taxonomy.lookup import titled
 from taxonomy.nouns import load as load_nouns
 from workers.decode.pool import DecodePool
-from workers.models import registry
+from workers.models.load import load
 from workers.models.spec import ModelSpec
 
 CLEAN = "clean"  # the name of the set of photos as they are
@@ -44,11 +44,12 @@ class Request:
     """Which photos are seen by which model, and how."""
 
     folder: Path
-    model: str
+    spec: ModelSpec  # with its weights at hand
     degradations: tuple[Degradation, ...] = ()
     limit: int | None = None  # photos, evenly spread over the folder
     copies: int = 1  # of each photo, degraded differently
     decision: Decision | None = None  # instead of the one that ships with the model
+    runtime: str = "auto"  # as in the settings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,13 +97,13 @@ def bench(request: Request) -> Iterator[Bench]:
     """The request's model over the request's photos; everything that is cheap to refuse is refused first.
 
     Raises:
-        ConfigurationError: there is no such model or folder, its labels cannot be used, or torch is not installed.
+        ConfigurationError: there is no such folder, its labels cannot be used, or torch is not installed.
     """
-    spec = registry.get(request.model)
+    spec = request.spec
     folder = read_folder(request.folder)
     taxonomy = load_taxonomy(spec.taxonomy)
     truth_of(folder.wnids, taxonomy, load_nouns())
-    model = _model(spec)
+    model = _model(spec, request.runtime)
     with decode_pool(spec.target) as pool:
         yield Bench(
             spec=spec if request.decision is None else replace(spec, decision=request.decision),
@@ -147,12 +148,8 @@ def study(request: Request, plan: Plan, progress: Progress) -> Study:
     return Study(spec=at_work.spec, taxonomy=at_work.taxonomy, left_out=at_work.left_out, sections=tuple(sections))
 
 
-def _model(spec: ModelSpec) -> Classifier:
-    try:
-        from workers.models.torch_backend import TorchModel  # noqa: PLC0415 - torch only when it is asked for
-    except ImportError as error:
-        raise ConfigurationError("torch is not installed; pip install 'pictograph[worker]'.") from error
-    model = TorchModel.load(spec)
+def _model(spec: ModelSpec, runtime: str) -> Classifier:
+    model = load(spec, spec.decision, runtime=runtime)
     model.verify()
     return model
 

@@ -71,9 +71,9 @@ INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
 _MET = """
 INSERT INTO met
 SELECT p.photo_id, p.user_id, r.photo_id IS NULL OR r.content_rev < p.content_rev
-FROM (SELECT DISTINCT l.bucket, l.key FROM listed l
+FROM (SELECT DISTINCT b.bucket_id, l.key COLLATE "C" AS key FROM listed l JOIN core.bucket b ON b.uri = l.bucket
       JOIN core.app_user o ON o.name = l.owner COLLATE "C" AND o.deleted_at IS NULL) l
-JOIN core.bucket b ON b.uri = l.bucket JOIN core.photo p ON p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C"
+JOIN core.photo p ON p.bucket_id = l.bucket_id AND p.key = l.key
 LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id"""
 
 # Whoever noted it missing, it is there now: another job's listing may have been under way while it was uploaded.

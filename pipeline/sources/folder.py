@@ -136,7 +136,7 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
     """The bytes of a listed file, at most `limit`; links are not followed, pipes never opened for waiting.
 
     Raises:
-        PhotoGone: it is no longer there, or no plain file any more.
+        PhotoGone: it is no longer there, or no plain file any more, or a folder on the way has become a link.
         PhotoChanged: it is not the file that was listed.
         PhotoUnreadable: we may look at it, but not read it.
         ServiceDown: the disk fails us, or we may not even look.
@@ -156,6 +156,8 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
         about = os.fstat(fd)
         if not stat.S_ISREG(about.st_mode):
             raise PhotoGone(f"{path} is no plain file any more.")
+        if os.readlink(f"/proc/self/fd/{fd}") != path:  # O_NOFOLLOW looks at the last name only
+            raise PhotoGone(f"{path} is behind a link now; links are not followed.")
         if _etag(about) != etag:
             raise PhotoChanged(f"{path} was changed since it was listed.")
         with open(fd, "rb", closefd=False) as file:

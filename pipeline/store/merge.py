@@ -46,25 +46,31 @@ _STAGE = """job_id bigint, photo_id bigint, content_rev int, state smallint, cod
 
 _SEEN = ", ".join(str(int(code)) for code in sorted(SEEN))
 
-# One row per staged photo: what shall become of it, decided under the locks on its user and on itself.
-_LOCK_USERS = """
+_LOCK_USERS = text("""
 SELECT FROM core.app_user u WHERE u.user_id IN (
-    SELECT p.user_id FROM core.photo p JOIN staged s USING (photo_id)) ORDER BY u.user_id FOR KEY SHARE"""
-_LOCK_PHOTOS = """
-SELECT FROM core.photo p WHERE p.photo_id IN (SELECT photo_id FROM staged)
-ORDER BY p.photo_id FOR NO KEY UPDATE"""
-_VERDICT = f"""
+    SELECT p.user_id FROM core.photo p JOIN staged s USING (photo_id)) ORDER BY u.user_id FOR KEY SHARE""")
+_LOCK_PHOTOS = text("""
+INSERT INTO locked
+SELECT p.photo_id, p.user_id, p.content_rev, p.gone_at IS NOT NULL FROM core.photo p
+WHERE p.photo_id IN (SELECT photo_id FROM staged) ORDER BY p.photo_id FOR NO KEY UPDATE""")
+
+# One row per staged photo: what shall become of it, decided under the locks on its user and on itself. The owners are
+# locked again: a lister may just have given a photo to somebody else.
+_VERDICT = text(f"""
+WITH owner AS MATERIALIZED (
+    SELECT user_id, deleted_at FROM core.app_user WHERE user_id IN (SELECT user_id FROM locked)
+    ORDER BY user_id FOR KEY SHARE)
 INSERT INTO verdict
-SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, p.user_id,
-    CASE WHEN u.deleted_at IS NOT NULL THEN {ItemState.ERASED} WHEN p.gone_at IS NOT NULL THEN {ItemState.FAILED}
-         WHEN p.content_rev <> s.content_rev THEN {ItemState.RETRY} ELSE s.state END,
-    CASE WHEN u.deleted_at IS NOT NULL THEN {Code.NONE} WHEN p.gone_at IS NOT NULL THEN {Code.GONE}
-         WHEN p.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END
-FROM staged s JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
-ORDER BY s.job_id, s.photo_id, s.content_rev DESC, s.state = {ItemState.SUCCEEDED} DESC, s.state DESC"""
+SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, l.user_id,
+    CASE WHEN o.deleted_at IS NOT NULL THEN {ItemState.ERASED} WHEN l.gone THEN {ItemState.FAILED}
+         WHEN l.content_rev <> s.content_rev THEN {ItemState.RETRY} ELSE s.state END,
+    CASE WHEN o.deleted_at IS NOT NULL THEN {Code.NONE} WHEN l.gone THEN {Code.GONE}
+         WHEN l.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END
+FROM staged s JOIN locked l USING (photo_id) JOIN owner o USING (user_id)
+ORDER BY s.job_id, s.photo_id, s.content_rev DESC, s.state = {ItemState.SUCCEEDED} DESC, s.state DESC""")
 
 # `results` holds a photo once, though two jobs may bring it in one batch.
-_STORE = f"""
+_STORE = text(f"""
 WITH results AS (
     SELECT DISTINCT ON (photo_id) * FROM verdict
     WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
@@ -81,26 +87,27 @@ WITH results AS (
         tags = EXCLUDED.tags, sha256 = EXCLUDED.sha256
     WHERE (r.content_rev, r.decision_rev, r.outcome IN ({_SEEN}))
         < (EXCLUDED.content_rev, EXCLUDED.decision_rev, EXCLUDED.outcome IN ({_SEEN}))
-    RETURNING new.model_id,
+    RETURNING new.model_id, new.photo_id,
         old.user_id AS old_user, old.nodes AS old_nodes, old.masses AS old_masses, old.tags AS old_tags,
         new.user_id AS new_user, new.nodes AS new_nodes, new.masses AS new_masses, new.tags AS new_tags
 ), collected AS ({COLLECT})
-SELECT count(*) FROM changed"""
+SELECT count(*) FROM changed""")
 
-_TAKEN = f"""
+_TAKEN = text(f"""
 UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
 FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
-WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT} AND p.taken_at <> v.taken_at"""
+WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT} AND p.taken_at <> v.taken_at""")
 
-_GONE = f"""
+_GONE = text(f"""
 WITH gone AS (
     UPDATE core.photo p SET gone_at = now() FROM verdict v
     WHERE p.photo_id = v.photo_id AND v.final_code = {Code.GONE} AND p.gone_at IS NULL
     RETURNING p.photo_id
-) INSERT INTO forgotten SELECT DISTINCT photo_id FROM gone"""
+) INSERT INTO forgotten SELECT DISTINCT photo_id FROM gone""")
 
-# Trouble of the infrastructure waits and tries again; only after the patience is it the photo's end in this job.
-_CLOSE = f"""
+# Trouble of the infrastructure waits and tries again; only after the patience is it the photo's end in this job. Open
+# are PENDING and RETRY, the two lowest. An OR of the two would make Postgres read all open items of all jobs instead.
+_CLOSE = text(f"""
 WITH moved AS (
     UPDATE core.job_item i
     SET (state, code) = (SELECT CASE WHEN given_up THEN {ItemState.FAILED} ELSE v.final END,
@@ -117,27 +124,27 @@ WITH moved AS (
             WHEN v.final = {ItemState.RETRY} THEN now() END
     FROM verdict v
     WHERE i.job_id = v.job_id AND i.photo_id = v.photo_id
-      AND (i.state = {ItemState.PENDING} OR i.state = {ItemState.RETRY} AND v.final <> {ItemState.RETRY})
+      AND i.state <= CASE WHEN v.final = {ItemState.RETRY} THEN {ItemState.PENDING} ELSE {ItemState.RETRY} END
     RETURNING i.job_id, old.state AS old_state, old.code AS old_code, new.state AS new_state, new.code AS new_code
 ) INSERT INTO tally
   SELECT job_id, old_state, old_code, -count(*) FROM moved GROUP BY 1, 2, 3
-  UNION ALL SELECT job_id, new_state, new_code, count(*) FROM moved GROUP BY 1, 2, 3"""
+  UNION ALL SELECT job_id, new_state, new_code, count(*) FROM moved GROUP BY 1, 2, 3""")
 
 # Who got something done is no hopeless case: what failed before had another reason.
-_UNBLAME = """
+_UNBLAME = text("""
 UPDATE core.shard s SET failures = 0, error = NULL
 FROM (SELECT shard_id FROM core.shard WHERE shard_id = ANY (CAST(:ids AS bigint[])) AND failures > 0
       ORDER BY 1 FOR NO KEY UPDATE) mine
-WHERE s.shard_id = mine.shard_id"""
+WHERE s.shard_id = mine.shard_id""")
 
-_FINISH = f"""
+_FINISH = text(f"""
 UPDATE core.shard s SET state = {WorkState.DONE}, lease_owner = NULL, lease_until = NULL
 FROM (SELECT s.shard_id FROM core.shard s
       JOIN unnest(CAST(:ids AS bigint[]), CAST(:epochs AS bigint[])) AS l(shard_id, epoch) USING (shard_id)
       WHERE s.lease_epoch = l.epoch AND s.state = {WorkState.LEASED} ORDER BY 1 FOR UPDATE OF s) mine
 WHERE s.shard_id = mine.shard_id AND NOT EXISTS (
     SELECT FROM core.job_item i WHERE i.shard_id = s.shard_id AND i.state = {ItemState.PENDING})
-RETURNING s.shard_id"""
+RETURNING s.shard_id""")
 
 
 def merge(
@@ -150,38 +157,43 @@ def merge(
     patience_seconds: float,
 ) -> Merged:
     """Store `results`, update the totals, close the items, finish those of `leases` that have no open photo left."""
-    copy_rows(connection, "staged", _STAGE, map(_row, results))
     _create_work_tables(connection)
-    connection.execute(text(_LOCK_USERS))
-    connection.execute(text(_LOCK_PHOTOS))
-    connection.execute(text(_LOCK_USERS))  # again: a lister may just have given a photo to somebody else
-    connection.execute(text(_VERDICT))
-    stored = connection.execute(text(_STORE), {"model": model_id, "decision": decision_rev}).scalar_one()
-    connection.execute(text(_TAKEN))
-    if connection.execute(text(_GONE)).rowcount:
+    copy_rows(connection, "staged", _STAGE, map(_row, results))
+    for statement in (_LOCK_USERS, _LOCK_PHOTOS, _VERDICT):
+        connection.execute(statement)
+    stored = connection.execute(_STORE, {"model": model_id, "decision": decision_rev}).scalar_one()
+    connection.execute(_TAKEN)
+    if connection.execute(_GONE).rowcount:
         collect_forgotten(connection)
     apply_delta(connection)
-    connection.execute(text(_CLOSE), {"patience": patience_seconds})
+    connection.execute(_CLOSE, {"patience": patience_seconds})
     closed = apply_tally(connection)
     if closed:
-        connection.execute(text(_UNBLAME), {"ids": sorted({result.task.shard_id for result in results})})
+        connection.execute(_UNBLAME, {"ids": sorted({result.task.shard_id for result in results})})
     finished = connection.execute(
-        text(_FINISH), {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
+        _FINISH, {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
     ).scalars()
-    merged = Merged(stored=stored, closed=closed, finished=frozenset(finished))
-    for table in ("staged", "verdict", "forgotten"):  # or a second call in the same transaction would merge it again
-        connection.execute(text(f"DELETE FROM {table}"))
-    return merged
+    return Merged(stored=stored, closed=closed, finished=frozenset(finished))
+
+
+_TABLES = (
+    ("staged", _STAGE),
+    ("locked", "photo_id bigint, user_id bigint, content_rev int, gone boolean"),
+    ("verdict", f"{_STAGE}, user_id bigint, final smallint, final_code smallint"),
+    ("forgotten", "photo_id bigint"),
+)
+_CREATE = text(
+    "; ".join(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS" for name, columns in _TABLES)
+)
+_EMPTY = text("; ".join(f"DELETE FROM {name}" for name, _ in _TABLES))
 
 
 def _create_work_tables(connection: Connection) -> None:
+    """The temporary tables, empty even if a merge has been here before in this transaction."""
     ensure_delta(connection)
     ensure_tally(connection)
-    for name, columns in (
-        ("verdict", f"{_STAGE}, user_id bigint, final smallint, final_code smallint"),
-        ("forgotten", "photo_id bigint"),
-    ):
-        connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"))
+    connection.execute(_CREATE)
+    connection.execute(_EMPTY)
 
 
 def _row(result: PhotoResult) -> Sequence[Field]:

@@ -1,8 +1,10 @@
 """Rows from Python into a temporary table, by COPY."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from types import NoneType
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -27,16 +29,27 @@ def copy_rows(connection: Connection, table: str, columns: str, rows: Iterable[S
 
 
 def _plain(value: Field) -> str:
-    match value:
-        case None:
-            return r"\N"
-        case str():
-            return value.translate(ESCAPES)
-        case int() | float():
-            return str(value)
-        case bytes():
-            return r"\\x" + value.hex()
-        case datetime():
-            return value.isoformat()
-        case _:
-            return "{" + ",".join(map(str, value)) + "}"
+    return _FORMS.get(type(value), _derived)(value)
+
+
+def _array(value: tuple[int, ...]) -> str:
+    # C writes a tuple's repr: "(1, 2)", or "(1,)", or "()".
+    return "{" + repr(value)[1:-1].replace(" ", "").rstrip(",") + "}"
+
+
+#: Looked up by the exact type, because most of a merge's time in Python goes by here.
+_FORMS: dict[type, Callable[[Any], str]] = {
+    NoneType: lambda _: r"\N",
+    str: lambda value: value.translate(ESCAPES),
+    int: str,
+    float: str,
+    bytes: lambda value: r"\\x" + value.hex(),
+    datetime: datetime.isoformat,
+    tuple: _array,
+}
+
+
+def _derived(value: Field) -> str:
+    """An object of a class derived from one of these, such as an enumeration; any other sequence of integers."""
+    forms = (form for kind, form in _FORMS.items() if isinstance(value, kind))
+    return next(forms, lambda sequence: _array(tuple(map(int, sequence))))(value)

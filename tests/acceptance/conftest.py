@@ -25,7 +25,7 @@ from pipeline.store.totals import differences
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "pictograph"]
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 240  # for a command or what it brings about, on a machine that may be slow and busy
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -52,11 +52,11 @@ def run(
     )
 
 
-def wait_for(what: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
+def wait_for(what: Callable[[], Any]) -> Any:
     """What `what` returns as soon as it is true."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := what()):
-        assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
+        assert time.monotonic() < deadline, f"{what} did not come true in {PATIENCE_SECONDS} s"
         time.sleep(0.05)
     return found
 
@@ -131,7 +131,7 @@ class Site:
             process.send_signal(signal.SIGTERM)
         try:
             for process in self.workers.values():
-                process.wait(30)
+                process.wait(PATIENCE_SECONDS)
         finally:
             for process in self.workers.values():
                 process.kill()

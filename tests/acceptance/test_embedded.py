@@ -15,7 +15,7 @@ import pytest
 
 from pictograph.stack import wait_until_stopped
 from pipeline.settings import PREFIX
-from tests.acceptance.conftest import COMMAND, environment, run, wait_for
+from tests.acceptance.conftest import COMMAND, PATIENCE_SECONDS, environment, run, wait_for
 
 DEMO_SECONDS = 60
 
@@ -26,7 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("embedded") / "new home"
     yield folder
     assert wait_until_stopped(folder)
-    assert wait_for(lambda: not running_on(folder), 10)
+    assert wait_for(lambda: not running_on(folder))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def interrupted(env, home, photos, tmp_path_factory) -> int:
     )
     wait_for(lambda: (home / "logs" / "annotate.log").exists() and last_job(env) is not None)
     tagging.send_signal(signal.SIGINT)
-    printed, said = tagging.communicate(timeout=90)
+    printed, said = tagging.communicate(timeout=PATIENCE_SECONDS)
     assert tagging.returncode == 130, said
     assert printed == ""
     assert "Traceback" not in said
@@ -116,7 +116,7 @@ def test_up_ends_the_job_that_was_interrupted_serves_pages_and_ends_when_told(en
         with urllib.request.urlopen(addresses["api"] + "/v1/users/nina/profile") as answer:
             assert json.load(answer)["photos"] == counts["total"]
         up.send_signal(signal.SIGTERM)
-        printed, said = up.communicate(timeout=90)
+        printed, said = up.communicate(timeout=PATIENCE_SECONDS)
     finally:
         up.kill()
     assert up.returncode in (0, 128 + signal.SIGTERM), said

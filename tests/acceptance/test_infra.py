@@ -36,8 +36,8 @@ COMPOSE: dict[str, Any] = yaml.safe_load((INFRA / "compose.yaml").read_text(enco
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
 
-READY_SECONDS = 120  # torch and the model load on a busy machine
-STOP_SECONDS = 30
+READY_SECONDS = 240  # torch and the model load on a busy machine
+STOP_SECONDS = 60  # what compose grants
 
 
 # ---- the files
@@ -273,6 +273,8 @@ def test_migrate_makes_the_tables(endpoints, database, pythons, tmp_path):
     service = OURS["migrate"]
     python, env = pythons[image_of(service)], environment(service, endpoints, tmp_path)
     command = here(service["command"], python)
-    ended = subprocess.run(command, env=env, cwd="/", timeout=60, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, env=env, cwd="/", timeout=READY_SECONDS, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     assert migrate.current(database) == migrate.newest()

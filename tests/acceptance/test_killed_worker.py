@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.acceptance.conftest import COMMAND, Site, family, wait_for
+from tests.acceptance.conftest import COMMAND, PATIENCE_SECONDS, Site, family, wait_for
 
 IN_THE_MIDDLE = 40  # photos of 320
 
@@ -25,7 +25,7 @@ def done(site: Site, user: str) -> int:
 
 
 def finish(site: Site, tagging: "subprocess.Popen[str]", user: str) -> None:
-    printed, _ = tagging.communicate(timeout=120)
+    printed, _ = tagging.communicate(timeout=PATIENCE_SECONDS)
     assert tagging.returncode == 0
     assert '"succeeded": 320' in printed.splitlines()[-1]
     assert done(site, user) == 320
@@ -48,7 +48,7 @@ def test_the_whole_worker_and_nothing_of_it_stays(site, many):
     parent.wait()
     site.start("worker", "annotate")
     finish(site, tagging, "lea")
-    assert psutil.wait_procs(left, timeout=30)[1] == []
+    assert psutil.wait_procs(left, timeout=PATIENCE_SECONDS)[1] == []
 
 
 def test_a_job_outlives_the_one_who_waits_for_it(site, many):

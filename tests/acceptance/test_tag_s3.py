@@ -10,7 +10,7 @@ from taxonomy.graph import load
 from tests.acceptance.conftest import Site
 from workers.decode.pool import DecodePool
 from workers.models import registry
-from workers.models.torch_backend import TorchModel
+from workers.models.load import load as load_model
 
 BUCKET = "main-job"
 USERS = 7
@@ -53,7 +53,7 @@ def test_each_user_has_the_photos_below_the_first_folder(site, first, uploaded):
 
 def test_stored_masses_are_a_float64_rollup_of_the_models_output(site, first, uploaded):
     spec = registry.get("efficientnet-lite0")
-    model, taxonomy = TorchModel.load(spec), load(spec.taxonomy)
+    model, taxonomy = load_model(spec, spec.decision), load(spec.taxonomy)
     query = "SELECT DISTINCT node, position FROM core.taxonomy_category"
     positions = dict(map(tuple, site.rows(query)))
     chosen = sorted(uploaded)[:: max(1, len(uploaded) // CHECKED)][:CHECKED]

@@ -1,6 +1,8 @@
 """Files made by fuzzers and odd cameras: each ends in an outcome, and hurts nobody else."""
 
 import io
+import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from PIL import Image
 
 from pipeline.errors import SkipPhoto
 from pipeline.records import Code
+from workers.decode import pool
 from workers.decode.pool import DecodePool
 from workers.decode.records import Decoded
 
@@ -50,6 +53,32 @@ def test_every_fuzzed_file_has_an_outcome_and_its_neighbours_are_unharmed(hostil
     assert counts.keys() <= {"decoded", "CORRUPT", "UNSUPPORTED", "TOO_LARGE"}  # nothing crashed or hung
     assert counts["decoded"] > 100  # odd, but whole: Pillow reads these
     assert counts["CORRUPT"] > 300
+
+
+@pytest.mark.slow
+def test_memory_stays_flat_over_twenty_rounds_of_them(hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resident memory of the third round against the twentieth, of a child that nobody replaces, and of its parent."""
+    monkeypatch.setattr(pool, "RECYCLE_PHOTOS", 1_000_000)
+    files = [path.read_bytes() for path in sorted((hostile / "fuzz").iterdir())]
+    results, memory = [], []
+    with DecodePool(1) as decoders:
+        decoders.decode(neighbour())
+        (child,) = decoders.pids
+        for _ in range(20):
+            outcomes = (outcome(decoders, data) for data in files)
+            results.append(["decoded" if isinstance(one, Decoded) else one.name for one in outcomes])
+            memory.append([resident_kb(child), resident_kb(os.getpid())])
+        assert decoders.pids == [child]
+    assert all(result == results[0] for result in results)
+    growth = np.array(memory[-1]) - memory[2]
+    assert (growth < 1024).all(), memory  # a leak of 70 bytes a photo would show
+
+
+def resident_kb(pid: int) -> int:
+    """Private memory of a process that lies in RAM."""
+    found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 def test_photos_with_odd_metadata_are_read(hostile: Path) -> None:

@@ -15,12 +15,12 @@ from taxonomy.errors import BadScores
 from taxonomy.graph import load
 from taxonomy.rollup import Rollup
 from workers.decode.pool import DecodePool
+from workers.models.load import load as load_model
 from workers.models.registry import get
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 from workers.models.rollup import DeviceRollup  # noqa: E402  (after the skip)
-from workers.models.torch_backend import TorchModel  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "taxonomy"))
 from random_taxonomies import make, scored  # noqa: E402
@@ -103,7 +103,7 @@ def test_real_scores(both, shared_photos):
     files = sorted((shared_photos / "imagenet").glob("*.JPEG"))[::10]
     with DecodePool(2, spec.target) as decoders:
         pixels = np.stack([decoders.decode(path.read_bytes()).pixels for path in files])
-    scores = TorchModel.load(spec).probabilities(torch.from_numpy(pixels))
+    scores = torch.from_numpy(load_model(spec, spec.decision).predict(pixels)).to(DEVICE)
     for decision in DECISIONS:
         masses = host.masses(scores.cpu().numpy())
         assert_equal(twin.decide(scores, decision), decide(masses, taxonomy, decision))

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+from celery import bootsteps
+
 from pipeline.errors import ModelError, ServiceDown
 from pipeline.settings import Settings
 from workers.app import create_app
@@ -36,18 +38,30 @@ def build(_):
         tried.touch()
         raise ServiceDown("Postgres does not answer")
     (FOLDER / f"built-{os.getpid()}").touch()
-    nothing = SimpleNamespace(stop=lambda: None, close=lambda: None)
-    return SimpleNamespace(heart=nothing, decoders=nothing)
+    return SimpleNamespace(close=lambda: None)
 
 
-bench = sys.modules["workers.bench"] = ModuleType("workers.bench")  # loading torch in each process takes too long
-bench.build_bench = build
+# Loading torch in each process takes too long.
+bench = sys.modules["workers.workbench"] = ModuleType("workers.workbench")
+bench.build_bench, bench.Bench = build, SimpleNamespace
 
 from workers.tasks import annotate  # noqa: E402
 
 annotate.Stream = Broken
 annotate.RESTART_PAUSE_SECONDS = 0.1
 
+
+class LateBroker(bootsteps.StartStopStep):
+    """The broker is not reached before the first process has ended: the hardest order of events."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def start(self, parent):
+        (first,) = parent.pool.info["processes"]
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)  # Celery is left to find it ended
+
+
 if __name__ == "__main__":
     app = create_app(Settings(), "workers.tasks.annotate")
+    app.steps["worker"].add(LateBroker)
     app.worker_main(["--quiet", "worker", "--queues", QUEUE, "--without-gossip", "--without-mingle"])

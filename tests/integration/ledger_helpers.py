@@ -1,6 +1,7 @@
 """A ledger with a small model over real PostgreSQL, and short ways to fill it, work on it and check it."""
 
 import random
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -25,6 +26,7 @@ DAY = datetime(2020, 1, 1, tzinfo=UTC)
 BUCKET = "s3://photos"
 DAY_SECONDS = 86_400.0
 LEASE_SECONDS = 2.0  # in the rhythm of which workers are taken to beat
+PATIENCE_SECONDS = 60.0  # for what takes a moment, on a machine that may be slow and busy
 
 #: entity ── animal ── dog, cat          the labels are dog, cat, car and cup
 #:        └─ thing ─── car, cup
@@ -299,6 +301,15 @@ class Ledger:
 
 def _above(name):
     return {name}.union(*(_above(parent) for parent in PARENTS[name]))
+
+
+def wait_for(seen):
+    """What `seen` returns as soon as it is true."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (found := seen()):
+        assert time.monotonic() < deadline, f"it did not come true in {PATIENCE_SECONDS} s"
+        time.sleep(0.02)
+    return found
 
 
 def failed(task, code, message="", state=ItemState.FAILED):

@@ -39,7 +39,7 @@ from pipeline.sources.s3 import S3Access
 from pipeline.store import migrate, policies, queries
 from pipeline.store.catalogue import Registered, register_model
 from pipeline.store.session import Database
-from taxonomy.decide import Decision
+from taxonomy.decide import Decision, decide
 from taxonomy.graph import Taxonomy, load
 from taxonomy.policy import parse_rule
 from taxonomy.rollup import Rollup
@@ -80,7 +80,7 @@ class Library:
         probabilities = np.full((1, self.taxonomy.classes), (1 - certain) / (self.taxonomy.classes - 1))
         probabilities[0, label] = certain
         masses = Rollup(self.taxonomy).masses(probabilities)
-        (found,) = annotate(masses, self.taxonomy, Decision(), self.model.nodes)
+        (found,) = annotate(decide(masses, self.taxonomy, Decision()), self.model.nodes)
         return {
             "model": self.model.model_id,
             "outcome": int(Code.TAGGED if found.tags else Code.ABSTAINED),
@@ -291,7 +291,7 @@ class Slow:
 
     def read(self, *_: object) -> bytes:
         self.asked.release()
-        assert self.go.wait(30)
+        assert self.go.wait(120)
         return self.photo
 
 
@@ -304,7 +304,7 @@ def test_who_waits_too_long_for_a_thumbnail_is_told_to_come_back(
     client = TestClient(create_app(settings, database, slow, decoder), base_url="http://127.0.0.1")
     with ThreadPoolExecutor(len(photos)) as pool:
         first = [pool.submit(client.get, f"/v1/photos/{photo}/thumbnail") for photo in photos[:-1]]
-        assert all(slow.asked.acquire(timeout=30) for _ in first)
+        assert all(slow.asked.acquire(timeout=60) for _ in first)
         late = client.get(f"/v1/photos/{photos[-1]}/thumbnail")
         assert (late.status_code, late.json()["code"], late.headers["retry-after"]) == (503, "busy", "5")
         slow.go.set()
@@ -440,13 +440,13 @@ def test_it_serves_on_a_port_of_its_own_and_stops_on_a_signal(
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
-        with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=60) as answer:
             assert json.load(answer)["status"] == "ready"
-        with urllib.request.urlopen(urllib.request.Request(f"{url}/livez", method="HEAD"), timeout=10) as head:
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/livez", method="HEAD"), timeout=60) as head:
             assert (head.status, head.read()) == (200, b"")
         server.send_signal(number)
         assert server.stdout.read() == "closed\n"
-        assert server.wait(10) == 0
+        assert server.wait(60) == 0
 
 
 def test_a_taken_port_is_said(settings: Settings) -> None:

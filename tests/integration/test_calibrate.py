@@ -45,14 +45,14 @@ def revisions(database: Database) -> list[int]:
 
 
 def test_the_shipped_decision_is_the_first(database: Database) -> None:
-    registered = register(database, MODEL)
+    registered = register(database, get(MODEL))
     assert registered.decision == get(MODEL).decision
     assert registered.decision_rev == 1
-    assert register(database, MODEL).decision == registered.decision
+    assert register(database, get(MODEL)).decision == registered.decision
 
 
 def test_a_stored_decision_is_the_newest_in_every_constant(database: Database) -> None:
-    model_id = register(database, MODEL).model_id
+    model_id = register(database, get(MODEL)).model_id
     made = Decision(
         rule="expected",
         lam=12_345,
@@ -64,7 +64,7 @@ def test_a_stored_decision_is_the_newest_in_every_constant(database: Database) -
     with database.transaction() as connection:
         stored = store_decision(connection, model_id, made, {"photos": 12})
     assert stored == replace(made, revision=2)
-    assert register(database, MODEL).decision == stored
+    assert register(database, get(MODEL)).decision == stored
     with database.transaction() as connection:
         assert newest_decision(connection, model_id) == stored
         query = text("SELECT calibration ->> 'photos' FROM core.decision WHERE revision = 2")
@@ -84,7 +84,7 @@ def test_calibrating_stores_a_revision_that_workers_read(ledger: None, database:
     assert found["calibration"]["photos"] == 60
     assert found["calibration"]["achieved"] >= 0.8
     assert found["calibration"]["degradation"] == "user:0.6"
-    decision = register(database, MODEL).decision
+    decision = register(database, get(MODEL)).decision
     assert (decision.revision, decision.lam, decision.threshold) == (2, found["lam"], found["threshold"])
 
 
@@ -96,7 +96,7 @@ def evaluate(folder: Path, *options: str) -> dict[str, Any]:
 
 
 def test_a_stored_decision_can_be_evaluated(ledger: None, database: Database, shared_photos: Path) -> None:
-    model_id = register(database, MODEL).model_id
+    model_id = register(database, get(MODEL)).model_id
     silent = replace(get(MODEL).decision, lam=NO_HEADLINE, threshold=NO_TAG)
     with database.transaction() as connection:
         store_decision(connection, model_id, silent, {})
@@ -114,14 +114,14 @@ def test_a_stored_decision_can_be_evaluated(ledger: None, database: Database, sh
 
 
 def test_a_dry_run_stores_nothing(ledger: None, database: Database, shared_photos: Path) -> None:
-    register(database, MODEL)
+    register(database, get(MODEL))
     found = calibrate(shared_photos / "imagenet", "--limit", "40", "--target", "0.8", "--dry-run")
     assert found["stored"] is False
     assert revisions(database) == [1]
 
 
 def test_too_few_photos_store_nothing(ledger: None, database: Database, shared_photos: Path) -> None:
-    register(database, MODEL)
+    register(database, get(MODEL))
     with pytest.raises(TooFewPhotos, match=r"12 photos can promise 92\.3% at best, not 95\.0%; use 19 or more"):
         calibrate(shared_photos / "imagenet", "--limit", "12")
     with pytest.raises(TooFewPhotos, match=r"40 photos can promise 92\.8% at best"):

@@ -5,30 +5,48 @@ import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from ledger_helpers import LABELS, LEASE_SECONDS
+from ledger_helpers import LABELS, LEASE_SECONDS, small_taxonomy, wait_for
 from PIL import Image
 
-from pipeline.errors import ConfigurationError, ModelError, ServiceDown
+from pipeline.errors import ConfigurationError, DeviceLost, ModelError, ServiceDown
 from pipeline.ledger import redrive, work
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
 from pipeline.store.session import Database
-from taxonomy.decide import Decision
+from taxonomy.decide import Decision, decide
 from taxonomy.rollup import Rollup
 from workers.decode.pool import DecodePool
 from workers.decode.records import Target
-from workers.engine import Bench, Stream
+from workers.engine import outages
+from workers.engine.stream import Stream
 from workers.fetch import Fetcher
 from workers.heart import Heart
 from workers.holdings import Holdings
 from workers.ingest import list_range
+from workers.tuning import Tuning
+from workers.workbench import Bench
 
 COLOURS = {"dog": (255, 0, 0), "cat": (0, 255, 0), "car": (0, 0, 255), "cup": (255, 255, 255)}
 POISON = (0, 0, 0)  # the model cannot take a black photo
 USERS = ["ann", "ben", "cleo"]
+SIDE = 32  # pixels
+TUNING = Tuning(
+    model="small",
+    runtime="colours",
+    precision="fp32",
+    device="cpu",
+    cores=2,
+    batch_photos=8,
+    decode_processes=1,
+    fetch_threads=4,
+    fetch_bytes=1_000_000,
+    fetch_photos=16,
+    shards_ahead=2,
+)
 
 
 def jpeg(colour):
@@ -41,12 +59,24 @@ BODIES = {name: jpeg(colour) for name, colour in COLOURS.items()}
 
 
 class ColourModel:
-    """One label per colour. `hook` is called before each batch with the number of the batch."""
+    """A classifier with one label per colour. `hook` is called before each batch with the number of the batch."""
+
+    in_flight = 2
+    batch_photos = 8
 
     def __init__(self, hook=lambda _: None):
         self.hook = hook
+        self.taxonomy = small_taxonomy()
+        self.rollup = Rollup(self.taxonomy)
         self.batches = 0
         self.healthy = True
+
+    def buffer(self):
+        return np.zeros((self.batch_photos, SIDE, SIDE, 3), np.uint8)
+
+    def start(self, pixels):
+        assert 0 < len(pixels) <= self.batch_photos
+        return Waiting(self, pixels)
 
     def predict(self, pixels):
         self.batches += 1
@@ -62,6 +92,18 @@ class ColourModel:
     def verify(self):
         if not self.healthy:
             raise ModelError("the canaries are dead")
+
+
+@dataclass
+class Waiting:
+    """A batch that is looked at as late as can be: pixels that change too early would show."""
+
+    model: ColourModel
+    pixels: np.ndarray
+
+    def decided(self):
+        probabilities = self.model.predict(self.pixels)
+        return decide(self.model.rollup.masses(probabilities), self.model.taxonomy, Decision())
 
 
 class Library:
@@ -90,7 +132,7 @@ class Library:
         list_range(self.settings, heart, self.ledger.range_of(job_id), threading.Event())
         return job_id
 
-    def stream(self, model=None, stop=None, database=None, **changes):
+    def stream(self, model=None, stop=None, database=None, tuning=None, **changes):
         settings = self.settings.model_copy(update=changes)
         database = database or self.ledger.database
         heart = Heart(database, f"worker-{len(self.hearts)}", "annotate.small", settings.lease_seconds)
@@ -98,15 +140,14 @@ class Library:
         self.hearts.append(heart)
         bench = Bench(
             settings=settings,
+            tuning=tuning or TUNING,
             database=database,
             heart=heart,
             fetcher=Fetcher(S3Access.of(settings), settings.max_photo_bytes),
             decoders=self.decoders,
-            model=model or ColourModel(),
+            classifier=model or ColourModel(),
             registered=self.ledger.registered,
             taxonomy=self.ledger.taxonomy,
-            rollup=Rollup(self.ledger.taxonomy),
-            decision=Decision(),
         )
         return Stream(bench, stop or threading.Event())
 
@@ -155,7 +196,7 @@ class Library:
 
 @pytest.fixture(scope="module")
 def decoders():
-    with DecodePool(1, Target(size=32, resize=36)) as pool:
+    with DecodePool(1, Target(size=SIDE, resize=36)) as pool:
         yield pool
 
 
@@ -168,7 +209,8 @@ def library(ledger, ledger_settings, decoders, request):
     yield found
     for heart in found.hearts:
         heart.stop()
-    assert [t.name for t in threading.enumerate() if t.name.startswith(("feed", "fetch", "merge", "close"))] == []
+    steps = {"feed", "fetch", "decode", "merge", "close"}
+    assert [thread.name for thread in threading.enumerate() if thread.name in steps] == []
 
 
 def test_every_photo_of_a_rough_library_ends_in_exactly_one_state(library):
@@ -245,6 +287,18 @@ def test_after_its_time_a_stream_claims_no_more(library):
     library.check_nothing_held(job_id)
 
 
+def test_a_stream_says_what_it_cost(library):
+    library.put(60)
+    job_id = library.list()
+    stream = library.stream()
+    assert stream.run(library.first(job_id)) == 60
+    cost = stream.effort
+    assert cost.photos == 60
+    assert set(cost.cpu_seconds) == {"feed", "fetch", "decode", "classify", "annotate", "merge", "close"}
+    assert 0 < sum(cost.cpu_seconds.values()) <= cost.process_cpu_seconds
+    assert 0 <= cost.starved_seconds <= cost.seconds
+
+
 def test_two_streams_share_a_job(library):
     library.put(60)
     job_id = library.list()
@@ -269,8 +323,15 @@ def test_a_stop_merges_what_is_done_and_hands_the_rest_back(library):
     library.check_all_done(job_id)
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA error"), ModelError("the canaries are dead")])
-def test_a_model_that_breaks_ends_the_stream_and_nobody_is_blamed(library, error):
+@pytest.mark.parametrize(
+    ("error", "failures"),
+    [
+        (RuntimeError("a bug"), {0, 1}),
+        (ModelError("the canaries are dead"), {0, 1}),
+        (DeviceLost("the GPU is gone"), {0}),
+    ],
+)
+def test_a_model_that_breaks_ends_the_stream_and_no_photo_is_blamed(library, error, failures):
     library.put(60)
     job_id = library.list()
 
@@ -284,6 +345,7 @@ def test_a_model_that_breaks_ends_the_stream_and_nobody_is_blamed(library, error
         library.stream(model).run(library.first(job_id))
     library.check_nothing_held(job_id)
     assert library.ledger.job(job_id).count(ItemState.FAILED) == 0
+    assert {row.failures for row in library.ledger.shards(job_id)} == failures
     library.forget_the_pause()
     library.run_all(job_id)
     library.check_all_done(job_id)
@@ -354,6 +416,51 @@ class Shaky(Database):
         return answer
 
 
+class Away(Database):
+    """Does not answer one step of the stream for a while."""
+
+    step = ""
+    refusals = 0
+
+    def run(self, work):
+        if threading.current_thread().name == self.step and self.refusals > 0:
+            self.refusals -= 1
+            raise ServiceDown("away for a moment")
+        return super().run(work)
+
+
+@pytest.mark.parametrize("step", ["feed", "fetch", "merge"])
+def test_a_database_that_is_away_for_a_moment_costs_a_moment(library, step, monkeypatch):
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0.01)
+    library.put(60)
+    job_id = library.list()
+    with Away(library.ledger.database.engine.url.render_as_string(hide_password=False), "away", connections=8) as away:
+        stream = library.stream(database=away)
+        away.step, away.refusals = step, 5
+        assert stream.run(library.first(job_id)) == 60
+        assert away.refusals == 0
+        for heart in library.hearts:
+            heart.stop()
+        library.hearts.clear()
+    library.check_all_done(job_id)
+
+
+def test_a_feeder_does_not_wait_longer_than_its_leases_live(library, monkeypatch):
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0.01)
+    library.put(60)
+    job_id = library.list()
+    with Away(library.ledger.database.engine.url.render_as_string(hide_password=False), "away", connections=8) as away:
+        away.step, away.refusals = "feed", 10**9
+        with pytest.raises(ServiceDown):
+            library.stream(database=away, lease_seconds=0.5).run(library.first(job_id))
+        for heart in library.hearts:
+            heart.stop()
+        library.hearts.clear()
+    library.check_nothing_held(job_id)
+    library.run_all(job_id)
+    library.check_all_done(job_id)
+
+
 @pytest.fixture
 def shaky(ledger):
     url = ledger.database.engine.url.render_as_string(hide_password=False)
@@ -372,12 +479,12 @@ def test_a_lost_reply_counts_nothing_twice(library, shaky):
 
 @pytest.mark.parametrize("error", [ServiceDown("still away"), ConfigurationError("the password was changed")])
 def test_a_merge_that_cannot_be_made_ends_the_stream_with_its_reason(library, shaky, error):
-    """The results' queue fills, nobody reads it, and still every thread must end."""
+    """Results come, nobody takes them, and still every thread must end."""
     library.put(60)
     job_id = library.list()
     shaky.losses, shaky.error = 10**6, error
     with pytest.raises(type(error), match=str(error)):
-        library.stream(database=shaky, lease_seconds=1, batch_photos=1).run(library.first(job_id))
+        library.stream(database=shaky, lease_seconds=1).run(library.first(job_id))
     library.check_nothing_held(job_id)
     blamed = {row.failures for row in library.ledger.shards(job_id)}
     assert blamed == ({0} if isinstance(error, ServiceDown) else {0, 1})
@@ -494,10 +601,7 @@ def test_the_heart_renews_what_moves_and_drops_what_is_lost(library):
     heart = Heart(library.ledger.database, "w", "annotate.small", 600)
     heart.watch(holdings)
     heart.start()
-    for _ in range(100):
-        if len(holdings) == 1:
-            break
-        time.sleep(0.02)
+    wait_for(lambda: len(holdings) == 1)
     heart.stop()
     assert holdings.leases() == [kept]
     assert library.ledger.one("SELECT lease_until FROM core.shard WHERE shard_id = :id", id=kept.work_id) > before
@@ -515,12 +619,9 @@ def test_the_heart_outlives_a_database_that_is_busy_or_cut(library):
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'to be cut'"
             )
             time.sleep(0.1)
+        wait_for(lambda: library.ledger.all("SELECT * FROM core.worker"))
         seen = library.ledger.one("SELECT last_seen FROM core.worker")
-        for _ in range(100):
-            if library.ledger.one("SELECT last_seen FROM core.worker") > seen:
-                break
-            time.sleep(0.02)
-        assert library.ledger.one("SELECT last_seen FROM core.worker") > seen
+        wait_for(lambda: library.ledger.one("SELECT last_seen FROM core.worker") > seen)
         heart.stop()
 
 
@@ -540,10 +641,7 @@ def test_the_heart_outlives_what_nobody_thought_of(library, caplog):
     with Odd(library.ledger.database.engine.url.render_as_string(hide_password=False), "odd") as database:
         heart = Heart(database, "w", "annotate.small", 0.1)
         heart.start()
-        for _ in range(100):
-            if library.ledger.all("SELECT * FROM core.worker"):
-                break
-            time.sleep(0.02)
+        wait_for(lambda: library.ledger.all("SELECT * FROM core.worker"))
         assert library.ledger.one("SELECT worker_id FROM core.worker") == "w"
         heart.stop()
     assert "ZeroDivisionError" in caplog.text  # with its traceback

@@ -195,6 +195,15 @@ def test_a_closed_folder_is_trouble_and_no_fault_of_the_photo(files, folder):
             ask(task)
 
 
+def test_a_folder_that_became_a_link_leads_nowhere(files, folder):
+    task = put(folder / "root/ann/1.jpg")
+    assert files.fetch(task) == b"hello"
+    (folder / "root/ann").rename(folder / "elsewhere")
+    (folder / "root/ann").symlink_to(folder / "elsewhere")  # the very same file, outside of what was listed
+    with pytest.raises(PhotoGone, match="links are not followed"):
+        files.fetch(task)
+
+
 @pytest.mark.parametrize("left", ["nothing", "mount point", "user's folder"])
 def test_a_root_that_vanished_takes_no_photo_with_it(files, folder, left):
     """An unplugged or unmounted disk: also after some of its photos were read."""

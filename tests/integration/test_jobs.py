@@ -183,7 +183,7 @@ def test_a_deadlock_is_repeated_until_it_fits(ledger):
             first, second = order
             connection.execute(text("UPDATE core.job SET priority = priority + 1 WHERE job_id = :id"), {"id": first})
             if tries.count(order) == 1:
-                both.wait(10)
+                both.wait(60)
             connection.execute(text("UPDATE core.job SET priority = priority + 1 WHERE job_id = :id"), {"id": second})
 
         return threading.Thread(target=ledger.database.run, args=(work,))

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
+from sqlalchemy import text
 
 from pipeline.ledger import jobs, redrive, work
 from pipeline.records import Code, ItemState, JobState, Version, WorkState
+from pipeline.store.merge import merge
 
 OUTCOMES = [Code.UNSUPPORTED, Code.TOO_LARGE, Code.CORRUPT, Code.MODEL_ERROR]
 
@@ -65,6 +67,28 @@ def test_a_repeat_of_a_committed_retry_changes_nothing(ledger, one):
 def snapshot(ledger):
     tables = ("photo", "photo_result", "user_category", "category_total", "job_item", "job_count", "shard")
     return [sorted(map(repr, ledger.all(f"SELECT * FROM core.{table}"))) for table in tables]
+
+
+def test_two_merges_in_one_transaction_leave_each_other_alone(ledger):
+    """As the redriver's, for several models: what the first left in the temporary tables must not be merged again."""
+    job_id = ledger.list([ref("ann/1.jpg"), ref("ann/2.jpg")])
+    (lease,) = ledger.claim_all(job_id)
+    models = [ledger.registered.model_id, ledger.register("other").model_id]
+    with ledger.database.transaction() as connection:
+        for model_id, task in zip(models, ledger.tasks(lease), strict=True):
+            merged = merge(
+                connection,
+                model_id=model_id,
+                decision_rev=1,
+                results=[ledger.tagged(task, "dog")],
+                leases=[lease],
+                patience_seconds=0,
+            )
+            assert merged.closed == {(ItemState.SUCCEEDED, Code.TAGGED): 1}
+    assert merged.finished == {lease.work_id}
+    assert [row.model_id for row in ledger.all("SELECT model_id FROM core.photo_result ORDER BY photo_id")] == models
+    assert ledger.photos_with("dog") == (2, 18_000)
+    ledger.check()
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -170,6 +194,27 @@ def test_a_merge_and_an_eraser_do_not_overlap(ledger, one):
         eraser.exec_driver_sql("UPDATE core.app_user SET deleted_at = now()")
     merging.join()
     assert seen[0].stored == 0
+    ledger.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "stored", "owner"),
+    [("content_rev = content_rev + 1", 0, "ann"), ("gone_at = now()", 0, "ann"), ("user_id = :ben", 1, "ben")],
+)
+def test_a_merge_that_waited_for_a_lister_sees_what_the_lister_wrote(ledger, one, change, stored, owner):
+    _, lease, task = one
+    ledger.list([ref("ben/1.jpg", user="ben")], prefix="ben/")
+    ben = ledger.one("SELECT user_id FROM core.app_user WHERE name = 'ben'")
+    seen = []
+    with ledger.database.transaction() as lister:
+        lister.execute(text(f"UPDATE core.photo SET {change} WHERE key = 'ann/1.jpg'"), {"ben": ben})
+        merging = threading.Thread(target=lambda: seen.append(ledger.merge([ledger.tagged(task, "dog")], [lease])))
+        merging.start()
+        merging.join(0.3)
+        assert merging.is_alive()
+    merging.join()
+    assert seen[0].stored == stored
+    assert ledger.photos_with("dog", owner) == (stored, 9000 * stored)
     ledger.check()
 
 

@@ -16,6 +16,7 @@ from pipeline.store import migrate as migrating
 from pipeline.store.migrate import current, migrate, newest
 from pipeline.store.session import Database
 from pipeline.store.tables import metadata
+from pipeline.store.totals import differences
 
 MIGRATE = """
 import sys
@@ -106,11 +107,11 @@ def test_two_migrators_at_once_agree(bare, endpoints):
             for _ in range(2)
         ]
         waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-        for _ in range(200):
+        for _ in range(1200):
             if connection.execute(text(waiting)).scalar_one() == 2:
                 break
             connection.execute(text("SELECT pg_sleep(0.05)"))
-    results = [process.communicate(timeout=60) for process in started]
+    results = [process.communicate(timeout=180) for process in started]
     assert [process.returncode for process in started] == [0, 0], results
     assert current(bare) == newest()
 
@@ -126,6 +127,58 @@ def test_downgrading_leaves_nothing_and_upgrading_works_again(bare):
     with bare.transaction() as connection:
         assert connection.execute(text(left)).scalar_one() == 0
     assert migrate(bare) == (None, newest())
+
+
+# Photo 1500 lies in slot 1500 / 512 = 2; its user, 70, would be in slot 70 - 64 = 6.
+STORED = """
+INSERT INTO core.taxonomy (name, sha256, labels) VALUES ('t', 't', 1);
+INSERT INTO core.category (node, wnid, area_only, name, lemmas, gloss)
+VALUES (1, 'n1', false, 'entity', '{}', ''), (2, 'n2', false, 'dog', '{}', '');
+INSERT INTO core.model (name, fingerprint, taxonomy_id) VALUES ('m', 'm', 1);
+CREATE TABLE core.photo_result_1 PARTITION OF core.photo_result FOR VALUES IN (1);
+INSERT INTO core.bucket (uri) VALUES ('s3://b');
+INSERT INTO core.app_user (user_id, name) OVERRIDING SYSTEM VALUE VALUES (70, 'ann');
+INSERT INTO core.photo (photo_id, bucket_id, key, user_id, etag, size, taken_at) OVERRIDING SYSTEM VALUE
+VALUES (3, 1, 'a', 70, 'e', 1, now()), (1500, 1, 'b', 70, 'e', 1, now());
+INSERT INTO core.photo_result (model_id, photo_id, user_id, content_rev, decision_rev, outcome, nodes, masses, tags)
+VALUES (1, 3, 70, 1, 1, 2, '{1,2}', '{10000,4000}', '{}'), (1, 1500, 70, 1, 1, 1, '{1,2}', '{10000,9000}', '{2}');
+INSERT INTO core.user_category VALUES (1, 70, 1, 0, 20000), (1, 70, 2, 1, 13000);
+INSERT INTO core.category_total (model_id, node, slot, photos, mass) VALUES (1, 1, 6, 0, 20000), (1, 2, 6, 1, 13000);
+"""
+
+
+def test_totals_by_user_become_totals_by_photo_and_back(bare):
+    config = migrating._config()
+
+    def to(move, revision):
+        with bare.transaction() as connection:
+            config.attributes["connection"] = connection
+            move(config, revision)
+
+    def totals():
+        with bare.transaction() as connection:
+            rows = connection.execute(text("SELECT node, slot, photos, mass FROM core.category_total ORDER BY 1, 2"))
+            return [tuple(row) for row in rows]
+
+    def enforced():
+        """Whether references are checked: of the totals, and of a partition that was there before."""
+        query = """SELECT conrelid::regclass::text, bool_or(conenforced) FROM pg_constraint WHERE contype = 'f'
+                   AND conrelid IN ('core.user_category'::regclass, 'core.photo_result_1'::regclass) GROUP BY 1"""
+        with bare.transaction() as connection:
+            return dict(map(tuple, connection.execute(text(query))))
+
+    to(command.upgrade, "0002")
+    with bare.transaction() as connection:
+        connection.execute(text(STORED))
+    by_user = totals()
+    to(command.upgrade, "head")
+    assert totals() == [(1, 0, 0, 10_000), (1, 2, 0, 10_000), (2, 0, 0, 4_000), (2, 2, 1, 9_000)]
+    assert enforced() == {"core.user_category": False, "core.photo_result_1": False}
+    with bare.transaction() as connection:
+        assert differences(connection) == 0
+    to(command.downgrade, "0002")
+    assert totals() == by_user
+    assert enforced() == {"core.user_category": True, "core.photo_result_1": True}
 
 
 def test_a_database_without_tables_says_what_to_do(bare, endpoints):

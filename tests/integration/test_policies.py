@@ -23,7 +23,7 @@ from pipeline.store import policies, queries
 from pipeline.store.catalogue import register_model
 from pipeline.store.evidence import photo_evidence
 from pipeline.store.session import Database
-from taxonomy.decide import Decision
+from taxonomy.decide import Decision, decide
 from taxonomy.graph import Taxonomy, load
 from taxonomy.lookup import AmbiguousName, one_node
 from taxonomy.policy import Rule, parse_rule
@@ -67,7 +67,7 @@ class Shelf:
         probabilities = np.full((1, self.taxonomy.classes), (1 - certain) / self.taxonomy.classes)
         probabilities[0, labels.index(one_node(name, self.taxonomy))] += certain
         masses = Rollup(self.taxonomy).masses(probabilities)
-        (found,) = annotate(masses, self.taxonomy, Decision(), self.registered.nodes)
+        (found,) = annotate(decide(masses, self.taxonomy, Decision()), self.registered.nodes)
         return {
             "outcome": int(Code.TAGGED if found.tags else Code.ABSTAINED),
             "headline": found.headline,

@@ -37,6 +37,8 @@ from pipeline.errors import ConfigurationError, ServiceDown
 ROOT = Path(__file__).parents[2]
 SERVERS = frozenset({"postgres", "valkey-server", "weed"})
 DATABASE = frozenset({Service.POSTGRES})
+PATIENCE_SECONDS = 60.0  # for what takes a moment, on a machine that may be slow and busy
+ANSWER_SECONDS = 20  # for one answer of a server, there
 REFUSALS = (ssl.SSLError, ConnectionError)  # of who shows no certificate
 
 USER = """
@@ -65,7 +67,7 @@ def home(tmp_path):
     yield folder
     for keeper in keepers_of(folder):
         keeper.terminate()  # it need not wait for its grace
-    assert stack.wait_until_stopped(folder, 15)
+    assert stack.wait_until_stopped(folder)
     assert alive(folder) == []
 
 
@@ -126,15 +128,18 @@ def kill_servers(home):
         os.kill(pid, signal.SIGKILL)
 
 
-def eventually(condition, seconds=5.0):
-    deadline = time.monotonic() + seconds
+def eventually(condition):
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return condition()
 
 
 def query(endpoints, sql, commit=False):
-    with closing(psycopg2.connect(endpoints.database_url, connect_timeout=2)) as connection, connection.cursor() as at:
+    with (
+        closing(psycopg2.connect(endpoints.database_url, connect_timeout=ANSWER_SECONDS)) as connection,
+        connection.cursor() as at,
+    ):
         at.execute(sql)
         if commit:
             connection.commit()
@@ -200,7 +205,7 @@ def test_a_wrong_secret_is_refused_everywhere(shared):
     with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
         s3(endpoints, "wrong").list_buckets()
     with pytest.raises(psycopg2.OperationalError, match="password"):
-        psycopg2.connect(endpoints.database_url, password="wrong", connect_timeout=2)
+        psycopg2.connect(endpoints.database_url, password="wrong", connect_timeout=ANSWER_SECONDS)
 
 
 def test_inner_ports_serve_nobody_without_a_token(shared):
@@ -208,7 +213,7 @@ def test_inner_ports_serve_nobody_without_a_token(shared):
     s3(endpoints).create_bucket(Bucket="private")
     s3(endpoints).put_object(Bucket="private", Key="photo", Body=b"bytes")
     filer = Home(home).first_port() + 8
-    with socket.create_connection(("127.0.0.1", filer), 2) as connection:
+    with socket.create_connection(("127.0.0.1", filer), ANSWER_SECONDS) as connection:
         connection.sendall(b"GET /buckets/private/photo HTTP/1.0\r\n\r\n")
         assert b" 401 " in connection.recv(1000).splitlines()[0]
 
@@ -222,7 +227,7 @@ def test_the_master_obeys_nobody_without_our_certificate(shared, scheme):
     master = Home(home).first_port() + 4
     url = f"{scheme}://127.0.0.1:{master}/col/delete?collection=kept-{scheme}"
     with pytest.raises((*REFUSALS, urllib.error.HTTPError)):
-        urllib.request.urlopen(url, timeout=2, context=ssl._create_unverified_context()).close()
+        urllib.request.urlopen(url, timeout=ANSWER_SECONDS, context=ssl._create_unverified_context()).close()
     assert s3(endpoints).get_object(Bucket=f"kept-{scheme}", Key="photo")["Body"].read() == b"bytes"
 
 
@@ -231,12 +236,12 @@ def test_the_master_obeys_nobody_without_our_certificate(shared, scheme):
 def test_no_inner_port_speaks_with_a_stranger(shared, offset):
     home, _ = shared
     port = Home(home).first_port() + offset
-    with socket.create_connection(("127.0.0.1", port), 2) as plain:
+    with socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS) as plain:
         plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
         assert plain.recv(100)[3:4] != b"\4"  # an HTTP/2 server would send its settings
     stranger = ssl._create_unverified_context()
     stranger.set_alpn_protocols(["h2"])
-    plain = socket.create_connection(("127.0.0.1", port), 2)
+    plain = socket.create_connection(("127.0.0.1", port), ANSWER_SECONDS)
     with pytest.raises(REFUSALS), stranger.wrap_socket(plain) as secured:
         secured.recv(100)  # TLS 1.3 says only now that it wants to see a certificate
 
@@ -277,7 +282,7 @@ def test_a_second_user_gets_the_same_servers_and_the_first_may_leave(home):
         time.sleep(1.6)  # longer than the keeper's grace
         assert set(pids) & set(alive(home))
         assert connects(endpoints)
-    assert stack.wait_until_stopped(home, 5)
+    assert stack.wait_until_stopped(home)
     assert alive(home) == []
     assert not connects(endpoints)
 
@@ -286,20 +291,20 @@ def test_the_kill_of_the_only_user_stops_the_servers(home, user):
     one = user(home).wait_ready()
     assert alive(home)
     one.kill()
-    assert eventually(lambda: not alive(home), 5)
+    assert eventually(lambda: not alive(home))
 
 
 def test_a_killed_keeper_takes_the_servers_along_and_the_data_stays(home):
     with stack.open(home) as before:
         write(before)
         keeper_of(home).kill()
-        assert eventually(lambda: not alive(home), 5)
+        assert eventually(lambda: not alive(home))
         with stack.open(home) as after:
             assert after == before
             assert read(after) == WRITTEN
             keeper_of(home).kill()  # and now everything at once, as if the machine went down
             kill_servers(home)
-            assert eventually(lambda: not alive(home), 5)
+            assert eventually(lambda: not alive(home))
             reused = f"{os.getpid()}\n{home}/postgres\n"  # the old pid is another process's by now
             (home / "postgres" / "postmaster.pid").write_text(reused)
             with stack.open(home) as again:
@@ -310,7 +315,7 @@ def test_a_killed_server_comes_back_at_its_address(home):
     with stack.open(home, DATABASE) as endpoints:
         killed = alive(home)
         kill_servers(home)
-        assert eventually(lambda: alive(home) and connects(endpoints), 8)
+        assert eventually(lambda: alive(home) and connects(endpoints))
         assert not set(killed) & set(alive(home))
 
 
@@ -332,7 +337,7 @@ def test_left_over_servers_are_ended_before_new_ones_start(home, tmp_path):
         # One that merely mentions the mark is no server, and to be left alone.
         stranger = subprocess.Popen([sys.executable, "-c", "input()", Home(home).mark], stdin=subprocess.PIPE)
         with stack.open(home, DATABASE):
-            assert left.wait(1) == -signal.SIGKILL
+            assert left.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         assert stranger.poll() is None
         stranger.communicate(b"\n")
 
@@ -363,7 +368,7 @@ def test_users_who_arrive_while_the_keeper_leaves_are_served(home):
 def test_a_deleted_home_stops_the_servers(home):
     with stack.open(home, DATABASE):
         shutil.rmtree(home, ignore_errors=True)  # a server may write at the same moment
-        assert eventually(lambda: not alive(home), 5)
+        assert eventually(lambda: not alive(home))
 
 
 def test_need_is_what_one_waits_for(home):

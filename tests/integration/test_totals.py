@@ -10,9 +10,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from pipeline.ledger import jobs, redrive, work
 from pipeline.records import Code, ItemState, Version
+from pipeline.store.totals import apply_delta, ensure_delta
 
 KEYS = [f"k{n}" for n in range(6)]
 USERS = ["ann", "ben", "cleo"]
@@ -182,6 +185,65 @@ def test_totals_cannot_go_below_zero(ledger):
         with pytest.raises(Exception, match="check"):
             ledger.execute(f"UPDATE core.{table} SET photos = -1")
     assert ledger.job(job_id).count(ItemState.SUCCEEDED) == 1
+
+
+def test_what_was_never_added_cannot_be_taken_away(ledger):
+    """A wrong delta fails, though the upsert before it proposes no negative row."""
+    ledger.tag_all(ledger.list([ref("ann/1.jpg")]), "dog")
+    model_id, user_id = ledger.one("SELECT model_id, user_id FROM core.photo_result")
+
+    def take(node, connection):
+        ensure_delta(connection)
+        values = {"model": model_id, "user": user_id, "node": node}
+        connection.execute(text("INSERT INTO delta VALUES (:model, :user, 0, :node, -1, 0)"), values)
+        apply_delta(connection)
+
+    for node in (ledger.node["cup"], ledger.node["entity"]):  # no such row; a row without a photo that carries the tag
+        with pytest.raises(IntegrityError, match="photos_check"):
+            ledger.database.run(lambda c, node=node: take(node, c))
+    ledger.check()
+
+
+def test_a_photo_counts_in_one_slot_with_its_neighbours_whoever_owns_it(ledger):
+    ledger.tag_all(ledger.list([ref(f"{n}.jpg", user=USERS[n % 3]) for n in range(9)]), "dog")
+    slots = (
+        "SELECT slot, sum(photos)::int FROM core.category_total WHERE node = :dog AND photos > 0 GROUP BY 1 ORDER BY 1"
+    )
+    before = ledger.all(slots, dog=ledger.node["dog"])
+    blocks = ledger.all("SELECT photo_id / 512 % 64, count(*) FROM core.photo GROUP BY 1 ORDER BY 1")
+    assert [tuple(row) for row in before] == [tuple(row) for row in blocks]
+    ledger.list([ref(f"{n}.jpg", user="dan") for n in range(9)])
+    assert ledger.all(slots, dog=ledger.node["dog"]) == before
+    assert ledger.photos_with("dog", "dan") == (9, 81_000)
+    ledger.check()
+
+
+def test_four_writers_of_the_same_users_never_wait_for_each_other_in_a_circle(ledger, caplog):
+    """Each has photos of its own of every user, and adds to and takes from the same rows in its own order."""
+    refs = [ref(f"{n:03d}.jpg", user=f"user-{n % 12:02d}") for n in range(96)]
+    tasks = [task for lease in ledger.claim_all(ledger.list(refs)) for task in ledger.tasks(lease)]
+    errors = []
+    caplog.set_level("INFO", "pipeline.store.session")
+
+    def write(mine, seed):
+        chance = random.Random(seed)
+        try:
+            for revision in range(1, 9):
+                batch = [ledger.tagged(task, *chance.sample(LABELS, chance.randint(0, 3))) for task in mine]
+                chance.shuffle(batch)
+                ledger.merge(batch, revision=revision)
+        except Exception as exc:
+            errors.append(exc)
+
+    writers = [threading.Thread(target=write, args=(tasks[n::4], n)) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert errors == []
+    assert [record.getMessage() for record in caplog.records if "repeated" in record.getMessage()] == []
+    assert ledger.one("SELECT count(*), min(decision_rev) FROM core.photo_result") == (96, 8)
+    ledger.check()
 
 
 class Fire:

@@ -31,7 +31,10 @@ def worker(ledger_settings, tmp_path):
         process = subprocess.Popen([sys.executable, str(WORKER)], env=environment, stdout=log, stderr=log)
         yield process
         process.terminate()
-        process.wait(PATIENCE_SECONDS)
+        try:
+            process.wait(PATIENCE_SECONDS)
+        finally:
+            process.kill()
 
 
 def wait_for(seen, log):

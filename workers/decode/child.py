@@ -27,7 +27,7 @@ def main() -> None:
         raise RuntimeError("a decode child must not load torch: its memory limit would kill it")
     slot = Slot(slot_fd, slot_bytes)
     _silence()
-    lock_down(parent)
+    pixels.HEIF = lock_down(parent, threads=pixels.HEIF)  # its decoder starts threads of its own
     os.write(1, Answer().pack())
     while raw := os.read(0, JOB_BYTES):
         signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
@@ -53,8 +53,9 @@ def _serve(job: Job, slot: Slot) -> Answer:
 
 def _pixels(job: Job, slot: Slot) -> Answer:
     """Decode to the model's square."""
-    photo = pixels.decode(slot.photo(job.length), Target(size=job.size, resize=job.resize))
-    slot.put_output(photo.pixels.tobytes())
+    target = Target(size=job.size, resize=job.resize, interpolation=job.interpolation)
+    photo = pixels.decode(slot.photo(job.length), target)
+    slot.put_output(photo.pixels.data.cast("B"))
     return Answer(width=photo.width, height=photo.height, length=photo.pixels.nbytes, taken_at=photo.taken_at)
 
 

@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from enum import IntEnum
 
 from pipeline.records import Code
-from workers.decode.records import MAX_SIDE
+from workers.decode.records import MAX_SIDE, Interpolation
 
 OUTPUT_BYTES = MAX_SIDE * MAX_SIDE * 3  # the largest picture, raw; a thumbnail's JPEG is smaller
 RELEASE_BYTES = 4 * 1024 * 1024  # a slot that held a larger photo gives its memory back at once
 
-_JOB = struct.Struct("<BxHHxxI")
+_JOB = struct.Struct("<BBHHxxI")
 _ANSWER = struct.Struct("<BxxxIIId232s")
+_INTERPOLATIONS: tuple[Interpolation, ...] = ("bicubic", "bilinear")  # a Job carries the place in this list
 _LONGEST_SIDE = 20_000  # of a photo that the decoder accepts
 _CODES = frozenset({Code.NONE, Code.UNSUPPORTED, Code.TOO_LARGE, Code.CORRUPT})
 
@@ -33,7 +34,7 @@ ANSWER_BYTES = _ANSWER.size  # below PIPE_BUF, so it is written in one piece
 class Kind(IntEnum):
     """What a child is asked to make of a photo."""
 
-    PIXELS = 1  # `size`, `resize` as in Target
+    PIXELS = 1  # `size`, `resize`, `interpolation` as in Target
     COVER = 2  # a square thumbnail of side `size`
     FIT = 3  # a whole thumbnail with sides of at most `size`
 
@@ -45,17 +46,19 @@ class Job:
     kind: Kind
     size: int  # pixels
     resize: int = 0  # pixels
+    interpolation: Interpolation = "bicubic"
     length: int = 0  # bytes of the photo
 
     def pack(self) -> bytes:
         """As it travels."""
-        return _JOB.pack(self.kind, self.size, self.resize, self.length)
+        return _JOB.pack(self.kind, _INTERPOLATIONS.index(self.interpolation), self.size, self.resize, self.length)
 
     @classmethod
     def unpack(cls, raw: bytes) -> "Job":
         """From the wire."""
-        kind, size, resize, length = _JOB.unpack(raw)
-        return cls(kind=Kind(kind), size=size, resize=resize, length=length)
+        kind, place, size, resize, length = _JOB.unpack(raw)
+        interpolation = _INTERPOLATIONS[place]
+        return cls(kind=Kind(kind), size=size, resize=resize, interpolation=interpolation, length=length)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

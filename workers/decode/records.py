@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 Pixels: TypeAlias = "NDArray[np.uint8]"  # [height, width, 3], RGB
+
+Interpolation: TypeAlias = Literal["bicubic", "bilinear"]  # widened where they shrink, as Pillow's
 
 MAX_SIDE = 1024  # pixels; bounds the memory that a child shares with its parent
 
@@ -19,6 +21,7 @@ class Target:
 
     size: int = 224  # pixels, side of the square
     resize: int = 256  # pixels, short side of the scaled photo that the square is cut from
+    interpolation: Interpolation = "bicubic"
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.resize or self.size > MAX_SIDE:

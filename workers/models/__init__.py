@@ -1,1 +1,2 @@
-"""The models: what they are (`spec`, `registry`: without torch) and how they run (`torch_backend`)."""
+"""The models: what they are (`spec`, `registry`, `bundled`, `weights`: without torch), how one is built and added
+(`networks`, `sources`, `adding`), and how they run (`load`)."""

@@ -1,26 +1,35 @@
 """The device twin of `taxonomy.rollup` and of the headline of `taxonomy.decide`: the same integers, by contract test.
 
-No worker uses it yet: they roll up in numpy, on a GPU machine too, which takes one core about 10 ms for 1,000 photos
-(`benchmarks/rollup.py`). It is the exact path for the day when that core is what a GPU waits for.
-
 What grows with photos times columns runs where the model ran; what comes back are the columns that are stored, about 34
 per photo, and the winner. Tags follow from those on the host. Sums are integers from the first addition on
 (`taxonomy.rollup`, law 3), so neither the order of a device's additions nor its reduced-precision modes matter.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from taxonomy.ballot import NO_HEADLINE, RANK_BITS, ballot
+from taxonomy.ballot import NO_HEADLINE, RANK_BITS, Rule, ballot
 from taxonomy.decide import Decided, Decision, Kept, show
 from taxonomy.graph import Taxonomy
 from taxonomy.rollup import GRAIN, UNITS, UNITS_PER_MASS, Runs, check_rows, check_shape
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Votes:
+    """`taxonomy.ballot.Ballot` for the columns that compete, on the device."""
+
+    competing: Tensor  # columns
+    utility: Tensor  # parallel to `competing`, as the rest
+    information: Tensor
+    rank: Tensor
+
+
 class DeviceRollup:
-    """The roll-up and the decision over one taxonomy, on one device. Stateless once made."""
+    """The roll-up and the decision over one taxonomy, on one device. For one thread."""
 
     def __init__(self, taxonomy: Taxonomy, device: torch.device) -> None:
         self._taxonomy = taxonomy
@@ -29,6 +38,7 @@ class DeviceRollup:
         self._order, self._first, self._last = (self._tensor(a) for a in (runs.order, runs.first, runs.last))
         self._more_column = self._tensor(runs.more_column)
         self._more_first, self._more_last = self._tensor(runs.more_first), self._tensor(runs.more_last)
+        self._votes: dict[tuple[Rule, float], _Votes] = {}
 
     @torch.inference_mode()
     def masses(self, probabilities: Tensor) -> Tensor:
@@ -76,21 +86,33 @@ class DeviceRollup:
 
     def _winners(self, masses: Tensor, decision: Decision) -> NDArray[np.int32]:
         """`taxonomy.decide.winners`, over all columns at once."""
-        votes = ballot(self._taxonomy, decision.rule, decision.vague_share)
-        competing = np.flatnonzero(votes.competes)
-        held = masses[:, self._tensor(competing)].to(torch.int64)
+        votes = self._votes_of(decision)
+        held = masses[:, votes.competing].to(torch.int64)
         eligible = held >= decision.keep_mass
         if decision.rule == "expected":
-            worth = held * (self._tensor(votes.utility[competing]) + decision.lam)
+            worth = held * (votes.utility + decision.lam)
             eligible &= decision.lam < NO_HEADLINE
         else:
-            worth = self._tensor(votes.information[competing]).expand_as(held)
+            worth = votes.information.expand_as(held)
             eligible &= held >= decision.threshold
         worth = torch.where(eligible, worth, -1)
         tied = eligible & (worth == worth.amax(dim=1, keepdim=True))
-        ties = held << RANK_BITS | self._tensor(votes.rank[competing])
-        best = torch.where(tied, ties, -1).amax(dim=1)
-        return votes.elected(best.cpu().numpy())
+        best = torch.where(tied, held << RANK_BITS | votes.rank, -1).amax(dim=1)
+        return ballot(self._taxonomy, decision.rule, decision.vague_share).elected(best.cpu().numpy())
+
+    def _votes_of(self, decision: Decision) -> _Votes:
+        """Uploaded once, for the constants change rarely."""
+        key = decision.rule, decision.vague_share
+        if key not in self._votes:
+            votes = ballot(self._taxonomy, *key)
+            competing = np.flatnonzero(votes.competes)
+            self._votes[key] = _Votes(
+                competing=self._tensor(competing),
+                utility=self._tensor(votes.utility[competing]),
+                information=self._tensor(votes.information[competing]),
+                rank=self._tensor(votes.rank[competing]),
+            )
+        return self._votes[key]
 
     def _tensor(self, array: NDArray[np.integer]) -> Tensor:
         return torch.from_numpy(array.astype(np.int64)).to(self._device)

@@ -8,11 +8,11 @@ from celery.signals import worker_process_init, worker_process_shutdown
 
 from pipeline.errors import ModelError
 from pipeline.settings import Settings
-from workers.bench import build_bench
 from workers.drain import draining, listen
-from workers.engine import Bench, Stream
+from workers.engine.stream import Stream
 from workers.send import ANNOTATE
 from workers.tasks import checked_id
+from workers.workbench import Bench, build_bench
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ def prepare(**_: object) -> None:
 def put_away(**_: object) -> None:
     """End the decode children and take this worker off the list."""
     if bench.cache_info().currsize:  # it may never have come about
-        bench().heart.stop()
-        bench().decoders.close()
+        bench().close()
 
 
 @shared_task(name=ANNOTATE)

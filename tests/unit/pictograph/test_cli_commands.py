@@ -59,6 +59,7 @@ def test_help_needs_no_heavy_library(run_python):
         ("profile", {"torch", "fastapi", "celery", "timm"}),
         ("up", {"torch", "celery", "timm"}),
         ("work", {"torch", "fastapi", "timm"}),
+        ("bench", {"torch", "fastapi", "celery", "timm"}),
     ],
 )
 def test_a_command_loads_only_what_it_needs(run_python, name, foreign):

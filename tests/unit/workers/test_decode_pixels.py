@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipeline.errors import PhotoUnreadable
 from pipeline.records import Code
+from workers.decode import pixels as pixels_module
 from workers.decode.pixels import MAX_PIXELS, decode, sniff, thumbnail
 from workers.decode.records import Target
 
@@ -231,12 +232,36 @@ def test_sizes_are_refused_on_the_header_alone(size: tuple[int, int], code: Code
         b"8BPS\0\1" + b"\0" * 30,
         b"SIMPLE  =                    T",
         b"BM is how this sentence begins",
-        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64,
     ],
-    ids=["empty", "zeros", "eps", "pdf", "svg", "zip", "psd", "fits", "text", "heic"],
+    ids=["empty", "zeros", "eps", "pdf", "svg", "zip", "psd", "fits", "text"],
 )
 def test_what_is_no_photo_is_unsupported(data: bytes) -> None:
     assert code_of(data) is Code.UNSUPPORTED
+
+
+def test_heic_is_read_where_its_extra_is_installed() -> None:
+    pytest.importorskip("pillow_heif")
+    photo = decode(encoded(scene(), "HEIF", quality=95), SMALL)
+    assert (photo.width, photo.height) == (120, 80)
+    assert difference(photo.pixels, decode(encoded(scene(), "PNG"), SMALL).pixels) < 3
+    assert code_of(encoded(scene(), "HEIF")[:400]) is Code.CORRUPT
+
+
+def test_heic_without_its_extra_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels_module, "HEIF", False)
+    with pytest.raises(PhotoUnreadable, match=r"pictograph\[heif\]") as caught:
+        decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 64, SMALL)
+    assert caught.value.code is Code.UNSUPPORTED
+
+
+def test_a_target_names_its_interpolation() -> None:
+    for kind in ("PNG", "JPEG"):
+        data = encoded(Image.fromarray(np.random.default_rng(1).integers(0, 256, (79, 79, 3), np.uint8)), kind)
+        both = [decode(data, Target(size=32, resize=40, interpolation=one)).pixels for one in ("bicubic", "bilinear")]
+        assert difference(*both) > 2
+        box = (7.9, 7.9, 71.1, 71.1)  # 32/40 of the side
+        smooth = Image.open(io.BytesIO(data)).resize((32, 32), Image.Resampling.BILINEAR, box)
+        assert difference(both[1], np.asarray(smooth)) < 0.5
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])

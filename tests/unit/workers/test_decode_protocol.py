@@ -15,7 +15,7 @@ def raw(code: int = 0, width: int = 9, height: int = 9, length: int = 9, when: f
 
 
 def test_jobs_and_answers_travel_unchanged() -> None:
-    job = Job(kind=Kind.PIXELS, size=224, resize=256, length=64 * 1024 * 1024)
+    job = Job(kind=Kind.PIXELS, size=224, resize=256, interpolation="bilinear", length=64 * 1024 * 1024)
     answer = Answer(width=3, height=4, length=5, taken_at=datetime(1890, 1, 2, 3, 4, 5, tzinfo=UTC))
     refusal = Answer(code=Code.TOO_LARGE, message="It is too large.")
     assert Job.unpack(job.pack()) == job

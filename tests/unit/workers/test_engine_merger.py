@@ -1,6 +1,5 @@
 """How results are gathered into transactions, and what an outage does to them; the transaction itself is replaced."""
 
-import queue
 import threading
 import time
 from dataclasses import dataclass, field
@@ -10,10 +9,11 @@ import pytest
 from pipeline.errors import ConfigurationError, ServiceDown
 from pipeline.records import Code, ItemState, Lease, PhotoResult, PhotoTask
 from pipeline.store.merge import Merged
-from workers import merger
+from workers.engine import merger, outages
+from workers.engine.flow import Channel
+from workers.engine.merger import Merger
+from workers.engine.outages import Patience
 from workers.holdings import Holdings
-from workers.merger import Merger
-from workers.timing import Stopwatch
 
 
 @dataclass(kw_only=True)
@@ -49,21 +49,21 @@ def result(shard_id):
 
 @pytest.fixture
 def made(monkeypatch):
-    monkeypatch.setattr(merger, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(outages, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(merger, "LONGEST_WAIT_SECONDS", 0.1)
     holdings = Holdings()
     for shard_id, photos in ((1, 3), (2, 2), (3, 1000)):
         holdings.add(Lease(work_id=shard_id, job_id=1, epoch=1), photos)
     return Recording(
-        database=None, registered=None, holdings=holdings, patience_seconds=1, outage_seconds=0.2, watch=Stopwatch()
+        database=None, registered=None, holdings=holdings, patience_seconds=1, patience=Patience(seconds=0.2)
     )
 
 
 def drain(made, *shards):
-    results = queue.Queue()
+    results = Channel()
     for shard_id in shards:
-        results.put(result(shard_id))
-    results.put(None)
+        results.put([result(shard_id)])
+    results.close()
     made.drain(results)
 
 
@@ -80,15 +80,15 @@ def test_a_transaction_has_a_largest_size(made, monkeypatch):
 
 
 def test_a_result_does_not_wait_long_for_company(made):
-    results = queue.Queue()
+    results = Channel()
     thread = threading.Thread(target=made.drain, args=(results,))
     thread.start()
-    results.put(result(3))
+    results.put([result(3)])
     deadline = time.monotonic() + 5
     while not made.made and time.monotonic() < deadline:
         time.sleep(0.01)
     assert made.made == [(1, [])]
-    results.put(None)
+    results.close()
     thread.join()
 
 

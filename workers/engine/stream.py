@@ -1,0 +1,185 @@
+"""One run of the engine: the steps put together, from a message to its acknowledgement. The laws: `workers.engine`."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from pipeline.errors import DeviceLost, PictographError, ServiceDown
+from pipeline.ledger import redrive, work
+from pipeline.records import Lease, PhotoResult, PhotoTask
+from workers.engine.classify import Classify
+from workers.engine.feeder import Feeder
+from workers.engine.flow import Aborted, Budget, Channel
+from workers.engine.intake import Intake
+from workers.engine.merger import Merger
+from workers.engine.outages import Patience
+from workers.engine.slots import Slots
+from workers.engine.timing import Effort, Stopwatch
+from workers.holdings import Holdings
+from workers.workbench import Bench
+
+log = logging.getLogger(__name__)
+
+LONGEST_ERROR = 300  # characters of an error's text that are kept
+LONGEST_SECONDS = 780.0  # then a stream stops as if told to: well before Celery's hard limit kills it in mid-work
+
+
+class Stream:
+    """Work on one shard and on what is pending after it. Run it once."""
+
+    def __init__(self, bench: Bench, stop: threading.Event) -> None:
+        self.bench = bench
+        self._watch = Stopwatch()
+        self.effort: Effort = self._watch.read(photos=0)  # what it cost, once it has run
+        self._stop = stop
+        self._deadline = time.monotonic() + LONGEST_SECONDS
+        self._failure: BaseException | None = None
+        self._holdings = Holdings()
+        self._tasks: Channel[PhotoTask] = Channel()
+        self._results: Channel[list[PhotoResult]] = Channel()
+        self._slots = Slots(bench.buffers, lambda: bench.classifier.batch_photos)
+        self._merger = Merger(
+            database=bench.database,
+            registered=bench.registered,
+            holdings=self._holdings,
+            patience_seconds=bench.settings.patience_seconds,
+            patience=Patience(seconds=bench.settings.lease_seconds),  # also when stopping: what is done is merged
+        )
+        patience = Patience(seconds=bench.settings.lease_seconds, hurried=self._stopping)
+        self._feeder = Feeder(
+            database=bench.database,
+            patience=patience,
+            holdings=self._holdings,
+            tasks=self._tasks,
+            model_id=bench.registered.model_id,
+            owner=bench.heart.worker_id,
+            lease_seconds=bench.settings.lease_seconds,
+            shards_ahead=bench.tuning.shards_ahead,
+            stream_seconds=bench.settings.stream_seconds,
+            finish=self._merger.finish,
+            stopping=self._stopping,
+        )
+        self._intake = Intake(
+            database=bench.database,
+            patience=patience,
+            fetcher=bench.fetcher,
+            decoders=bench.decoders,
+            holdings=self._holdings,
+            bytes_in_hand=Budget(bench.tuning.fetch_bytes),
+            photos_in_hand=Budget(bench.tuning.fetch_photos),
+            slots=self._slots,
+            results=self._results,
+            stopping=self._stopping,
+        )
+        self._classify = Classify(
+            classifier=bench.classifier,
+            nodes=bench.registered.nodes,
+            slots=self._slots,
+            results=self._results,
+            watch=self._watch,
+        )
+
+    def run(self, shard_id: int) -> int:
+        """Work on this shard and on whatever is pending after it; returns how many photos were merged.
+
+        Raises:
+            ServiceDown: the database is away; the leases are released.
+            ModelError: the model is not to be trusted any more, nor is this process.
+            Exception: what nobody thought of; it was counted against the shards in hand.
+        """
+        first = self._feeder.claim(shard_id)
+        if first is None:
+            return 0
+        self.bench.heart.watch(self._holdings)
+        try:
+            self._flow(first)
+        finally:
+            self.bench.heart.watch(None)
+            self._hand_back()
+        if self._failure is not None:
+            raise self._failure
+        self.effort = self._watch.read(photos=self._merger.photos)
+        log.info("%s", self.effort)
+        return self._merger.photos
+
+    def _flow(self, first: Lease) -> None:
+        """Start the threads, be the classifier, and end one step after the other."""
+        tuning = self.bench.tuning
+        feeding = self._thread("feed", lambda: self._feeder.feed(first))
+        fetching = [self._thread("fetch", lambda: self._intake.fetch(self._tasks)) for _ in range(tuning.fetch_threads)]
+        decoding = [self._thread("decode", self._intake.decode) for _ in range(tuning.decode_processes)]
+        merging = self._thread("merge", lambda: self._merger.drain(self._results))
+        closing = self._thread("close", lambda: self._close(feeding, fetching, decoding))
+        self._guarded(self._classify.run)
+        closing.join()
+        self._results.close()  # also after a failure: what is done is merged
+        merging.join()
+
+    def _close(
+        self, feeding: threading.Thread, fetching: list[threading.Thread], decoding: list[threading.Thread]
+    ) -> None:
+        """Tell each step that the one before it has ended."""
+        feeding.join()
+        self._tasks.close()
+        for thread in fetching:
+            thread.join()
+        self._intake.fetched.close()
+        for thread in decoding:
+            thread.join()
+        self._slots.end()
+
+    def _thread(self, name: str, step: Callable[[], None]) -> threading.Thread:
+        def timed() -> None:
+            with self._watch.timed(name):
+                self._guarded(step)
+
+        thread = threading.Thread(target=timed, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _guarded(self, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Aborted:
+            log.debug("a step ends because another one failed")
+        except BaseException as exc:  # kept, and raised by `run` once the threads have ended
+            if self._failure is None:
+                self._failure = exc
+            self._intake.abort()
+            self._slots.abort()
+
+    def _stopping(self) -> bool:
+        return self._stop.is_set() or self._failure is not None or time.monotonic() > self._deadline
+
+    @property
+    def _blameless(self) -> bool:
+        """Whether the stream ended well, was told to stop, or met a service or a device that is away."""
+        told = self._stop.is_set() or not isinstance(self._failure, Exception)  # None, SystemExit
+        return told or isinstance(self._failure, ServiceDown | DeviceLost)
+
+    def _hand_back(self) -> None:
+        """Release what is left, so that another worker may have it at once; after a failure of ours, later."""
+        leases = self._holdings.leases()
+        if not leases:
+            return
+        blamed = [] if self._blameless else self._holdings.begun() or leases
+        try:
+            for lease in blamed:
+                self._give_up_failing(lease)
+            rest = [lease for lease in leases if lease not in blamed]
+            self.bench.database.run(lambda connection: work.SHARDS.release(connection, rest))
+        except PictographError as exc:
+            log.warning("%d leases will have to expire: %s", len(leases), exc)
+        self._holdings.drop([lease.work_id for lease in leases])
+
+    def _give_up_failing(self, lease: Lease) -> None:
+        error = _as_text(self._failure)
+        failed = self.bench.database.run(lambda connection: redrive.give_up_failing(connection, lease, error))
+        log.error("shard %d failed%s: %s", lease.work_id, ", and with it its job" if failed else "", error)
+
+
+def _as_text(error: BaseException | None) -> str:
+    """An error as one line that Postgres can hold."""
+    words = f"{type(error).__name__}: {error}".replace("\0", "").encode(errors="backslashreplace").decode()
+    return " ".join(words.split())[:LONGEST_ERROR].rstrip(".")
