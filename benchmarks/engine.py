@@ -118,18 +118,29 @@ def _race(settings: Settings, options: argparse.Namespace, scratch: Path) -> dic
 
 
 def _growth(settings: Settings, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
-    """Ours alone, over more and more photos."""
+    """Ours alone, over more and more photos, round by round; of each number the run of the median time counts."""
     running = _servers(settings)
-    points = []
-    for count in options.growth:
-        keys, _ = _upload(settings, f"growth-{count}", photo_sets.make("tiny", count, options.folder))
-        job = _job(settings, f"growth-{count}", keys, scratch / f"growth-{count}")
-        points.append(_point(race.run(ENTRIES[OURS], job, running), count))
-        print(json.dumps(points[-1]), flush=True)
-    curve = fit([point["photos"] for point in points], [point["seconds"] for point in points])
-    memory = {name: round(points[-1][name] / points[0][name], 4) for name in ("worker_peak_mb", "peak_mb")}
+    uploaded = {
+        count: _upload(settings, f"growth-{count}", photo_sets.make("tiny", count, options.folder))[0]
+        for count in options.growth
+    }
+    points: dict[int, list[dict[str, Any]]] = {count: [] for count in options.growth}
+    for number in range(options.rounds):
+        for count, keys in uploaded.items():
+            job = _job(settings, f"growth-{count}", keys, scratch / f"{number}-{count}")
+            points[count].append(_point(race.run(ENTRIES[OURS], job, running), count))
+            print(json.dumps(points[count][-1]), flush=True)
+    chosen = [sorted(of, key=lambda point: float(point["seconds"]))[len(of) // 2] for of in points.values()]
+    curve = fit([point["photos"] for point in chosen], [point["seconds"] for point in chosen])
+    memory = {name: round(chosen[-1][name] / chosen[0][name], 4) for name in ("worker_peak_mb", "peak_mb")}
     print(f"t = {curve.a:.3f} s + {curve.b:.3g} s * n^{curve.k:.3f}; memory of the last over the first: {memory}")
-    return {"machine": _machine(), "growth": points, "curve": asdict(curve), "memory_ratio": memory}
+    return {
+        "machine": _machine(),
+        "runs": [point for of in points.values() for point in of],
+        "growth": chosen,
+        "curve": asdict(curve),
+        "memory_ratio": memory,
+    }
 
 
 def _servers(settings: Settings) -> Servers:

@@ -158,7 +158,8 @@ def run(entry: Entry, job: Job, servers: Servers) -> Run:
         try:
             return _timed(entry, Talk(process), process.pid, job, servers)
         except Lost as exc:
-            return Run(contender=entry.name, error=f"{exc}; its log ends: {_tail(scratch / 'log')}")
+            lines = _tail(scratch / "log")
+            return Run(contender=entry.name, error=f"{exc}: {lines[-1]}", more={"log": lines})
         finally:
             _leave(process)
 
@@ -176,16 +177,16 @@ def _timed(entry: Entry, talk: Talk, pid: int, job: Job, servers: Servers) -> Ru
     message = talk.hear(RUN_SECONDS + PHOTO_SECONDS * len(job.keys), "done", "broke")
     cpu = processes.cpu_seconds(processes.tree(pid)) - cpu
     of_servers = {name: spent - of_servers.get(name, 0.0) for name, spent in servers.cpu_seconds().items()}
-    peak = watch.stop()
+    seen = watch.stop()
     found = Run(
         contender=entry.name,
         error=str(message["error"]) if message["event"] == "broke" else None,
         start_seconds=start_seconds,
         seconds=float(str(message["seconds"])),
-        cpu_seconds=cpu,
+        cpu_seconds=max(cpu, seen.cpu_seconds),  # either may miss something, and neither counts anything twice
         server_cpu_seconds=of_servers,
-        peak_mb=peak.shared_out,
-        largest_mb=peak.largest,
+        peak_mb=seen.peak.shared_out,
+        largest_mb=seen.peak.largest,
         more=message.get("more") or {},  # type: ignore[arg-type]
     )
     talk.say("show")
@@ -210,6 +211,6 @@ def _leave(process: "subprocess.Popen[str]") -> None:
         process.wait(LEAVE_SECONDS)
 
 
-def _tail(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return " | ".join(lines[-LAST_LINES:])
+def _tail(log: Path) -> list[str]:
+    """The last lines of a log, of which there is one at least."""
+    return log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:] or ["its log is empty"]

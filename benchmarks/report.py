@@ -44,9 +44,10 @@ def report(runs: Sequence[Run], keys: Sequence[str]) -> dict[str, Any]:
         "contenders": {name: _contender(of, keys) for name, of in by_name.items()},
         "agreement": {f"{a} / {b}": round(agreeing[a, b], 4) for a, b in combinations(answers, 2)},
         "times_as_fast": {
-            name: _ratio(by_name[OURS], by_name[name])
+            name: ratio
             for name in answers
             if name != OURS and agreeing.get((OURS, name), 0.0) >= AGREE
+            if (ratio := _ratio(by_name[OURS], by_name[name])) is not None
         },
     }
 
@@ -125,10 +126,15 @@ def _run(run: Run, photos: int) -> dict[str, Any]:
     }
 
 
-def _ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, float]:
-    """How many times our speed is theirs: round by round, as neighbours in time meet the same machine."""
+def _ratio(ours: Sequence[Run], theirs: Sequence[Run]) -> dict[str, float] | None:
+    """How many times our speed is theirs: round by round, as neighbours in time meet the same machine.
+
+    None where no round went through for both.
+    """
     pairs = zip(ours, theirs, strict=True)
     ratios = [their.seconds / our.seconds for our, their in pairs if not our.error and not their.error]
+    if not ratios:
+        return None
     return {
         "median": round(statistics.median(ratios), 2),
         "least": round(min(ratios), 2),
@@ -153,12 +159,13 @@ def table(found: Mapping[str, Any]) -> str:
         )
     least = min(found["agreement"].items(), key=lambda pair: pair[1], default=None)
     if least is not None:
-        lines.append(f"\nLeast agreement by first label: {least[1]:.1%} ({least[0]}); compared from {AGREE:.0%} on.")
+        lines.append(f"\nLeast agreement by first label: {least[1]:.1%} ({least[0]}). Not compared: below {AGREE:.0%}.")
     return "\n".join(lines)
 
 
 def _faster(found: Mapping[str, Any], name: str) -> str:
-    if name == OURS or OURS not in found["contenders"]:
+    ours = found["contenders"].get(OURS, {})
+    if name == OURS or "photos_per_s" not in ours:
         return ""
     ratio = found["times_as_fast"].get(name)
-    return "not compared: says otherwise" if ratio is None else f"{ratio['median']} ({ratio['least']}–{ratio['most']})"
+    return "not compared" if ratio is None else f"{ratio['median']} ({ratio['least']}–{ratio['most']})"

@@ -140,7 +140,7 @@ def _s3(settings: Settings) -> str:
 
 def _model(settings: Settings) -> str:
     spec = weights.at_hand(registry.chosen(settings), settings)
-    model = load(spec, spec.decision, runtime=settings.runtime)
+    model = load(spec, spec.decision, runtime=settings.runtime, models=registry.folder_of(settings))
     model.verify()
     return f"canaries as measured; {tune(settings, look(), model)}"
 

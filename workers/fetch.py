@@ -119,6 +119,8 @@ class Fetcher:
         store = self._slowly(task, lambda: self._store(task.bucket))
         try:
             answer = obstore.get(store, task.key, options={"if_match": f'"{task.etag}"'})
+            if answer.meta["size"] != task.size:  # not read at all: it may be larger than what there is memory for
+                raise ServiceDown(f"{what} comes with {answer.meta['size']} bytes, listed were {task.size}.")
             data = bytes(answer.bytes())
         except (InvalidPathError, ValueError):
             return self._read(task)  # S3 allows keys such as "a//b" that obstore's paths cannot express

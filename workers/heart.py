@@ -75,4 +75,4 @@ class Heart:
 
         held = self.database.run(beat)  # renewing may cross a merge that finishes the same shards
         if moving:
-            holdings.drop({lease.work_id for lease in leases} - held)
+            holdings.drop(lease for lease in leases if lease.work_id not in held)

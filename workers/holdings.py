@@ -2,17 +2,16 @@
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pipeline.records import Lease
+from pipeline.records import Lease, PhotoTask
 
 
 @dataclass
 class _Held:
     lease: Lease
-    waiting: int  # photos whose result has not been handed to the merge
+    waiting: set[int]  # photos whose result has not been handed to the merge
     begun: bool = False
 
 
@@ -24,10 +23,10 @@ class Holdings:
         self._changed = threading.Condition()
         self._moved_at = time.monotonic()
 
-    def add(self, lease: Lease, photos: int) -> None:
-        """A shard was claimed, with this many photos to do."""
+    def add(self, lease: Lease, photo_ids: Iterable[int] = ()) -> None:
+        """A shard was claimed, with these photos to do."""
         with self._changed:
-            self._held[lease.work_id] = _Held(lease, photos)
+            self._held[lease.work_id] = _Held(lease, set(photo_ids))
 
     def begin(self, shard_id: int) -> Lease | None:
         """The first photo of a shard is taken in hand: its lease, once; None ever after."""
@@ -43,16 +42,19 @@ class Holdings:
         with self._changed:
             return shard_id in self._held
 
-    def landed(self, shard_ids: Iterable[int]) -> list[Lease]:
-        """One result came in per given shard id; returns the leases that have now all of theirs."""
+    def landed(self, tasks: Iterable[PhotoTask]) -> list[Lease]:
+        """These photos have a result; returns the leases that have now all of theirs.
+
+        A shard that was lost and claimed again may have photos under way twice: the first result counts.
+        """
         done = []
         with self._changed:
             self._moved_at = time.monotonic()
-            for shard_id, photos in Counter(shard_ids).items():
-                held = self._held.get(shard_id)
-                if held is not None:
-                    held.waiting -= photos
-                    if held.waiting == 0:
+            for task in tasks:
+                held = self._held.get(task.shard_id)
+                if held is not None and task.photo_id in held.waiting:
+                    held.waiting.remove(task.photo_id)
+                    if not held.waiting:
                         done.append(held.lease)
         return done
 
@@ -61,11 +63,13 @@ class Holdings:
         with self._changed:
             self._moved_at = time.monotonic()
 
-    def drop(self, shard_ids: Iterable[int]) -> None:
-        """These shards are no longer ours: finished, or lost to another worker."""
+    def drop(self, leases: Iterable[Lease]) -> None:
+        """These are no longer ours: finished, or lost. A later lease of the same shard stays."""
         with self._changed:
-            for shard_id in shard_ids:
-                self._held.pop(shard_id, None)
+            for lease in leases:
+                held = self._held.get(lease.work_id)
+                if held is not None and held.lease == lease:
+                    del self._held[lease.work_id]
             self._changed.notify_all()
 
     def leases(self) -> list[Lease]:

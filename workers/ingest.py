@@ -37,7 +37,7 @@ def list_range(settings: Settings, heart: Heart, range_id: int, stop: threading.
     if lease is None:
         return
     holdings = Holdings()
-    holdings.add(lease, 0)
+    holdings.add(lease)
     heart.watch(holdings, work.RANGES, STUCK_SECONDS)
     try:
         _list(settings, database, holdings, lease, stop)

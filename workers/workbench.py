@@ -67,14 +67,14 @@ def build_bench(settings: Settings) -> Bench:
         runtime=settings.runtime,
         batch_photos=settings.batch_photos,
         threads=machine.threads,
+        models=registry.folder_of(settings),
     )
     classifier.verify()
     tuned = tuning.tune(settings, machine, classifier)
     log.info("%s", tuned)
     decoders = DecodePool(tuned.decode_processes, spec.target, max_photo_bytes=settings.max_photo_bytes)
     heart = Heart(database, worker_id(), annotate_queue(spec.name), settings.lease_seconds)
-    heart.start()
-    return Bench(
+    bench = Bench(
         settings=settings,
         tuning=tuned,
         database=database,
@@ -85,3 +85,5 @@ def build_bench(settings: Settings) -> Bench:
         registered=registered,
         taxonomy=load_taxonomy(spec.taxonomy),
     )
+    heart.start()  # last: from now on others ring for this worker
+    return bench

@@ -13,6 +13,7 @@ from pictograph.benching.advice import advice
 from pictograph.benching.figures import STAGES, Spread, Summary
 from pictograph.benching.study import Study
 
+PROCESSES = ("own", "decoders", "postgres", "s3")  # whose processor time is told; what others take is hardly any
 NOBODY = "unknown processor"
 
 
@@ -32,7 +33,10 @@ def as_json(made: Study) -> dict[str, Any]:
         "ceilings": {name: _two(found.ceilings[name].median) for name in STAGES},
         "ceilings_range": {name: _range(found.ceilings[name]) for name in STAGES},
         "cpu_s_per_1000_photos": {_key(name): _milli(cpu) for name, cpu in found.cpu_per_photo.items()},
-        "cpu_s_per_1000_photos_by_process": {name: _milli(cpu) for name, cpu in found.cpu_by_process.items()},
+        "cpu_s_per_1000_photos_by_process": {
+            _key(what): {name: _milli(cpu) for name, cpu in by.items()} for what, by in found.cpu_by_process.items()
+        },
+        "cpu_s_per_1000_photos_by_thread": {name: _milli(cpu) for name, cpu in sorted(found.cpu_by_thread.items())},
         "database_share": round(found.database_share, 4),
         "stages_share": round(found.stages_share, 4),
         "busy_share": round(found.busy, 4),
@@ -68,20 +72,24 @@ def heading(made: Study) -> list[str]:
 def table(made: Study) -> Table:
     """Rates and processor time, of the whole and of its parts."""
     found = made.found
+    cpu, by_process = found.cpu_per_photo, found.cpu_by_process
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     shown.add_column("")
-    for title in ("photos/s", "least - most", "CPU s per 1,000"):
+    for title in ("photos/s", "least - most", "CPU s per 1,000", *PROCESSES):
         shown.add_column(title, justify="right", no_wrap=True)
 
-    def row(name: str, rate: Spread | None, cpu: float | None, style: str | None = None) -> None:
+    def row(name: str, rate: Spread | None, seconds: float | None, parts: dict[str, float] | None = None) -> None:
         rates = ("", "") if rate is None else (f"{rate.median:,.1f}", f"{rate.low:,.1f} - {rate.high:,.1f}")
-        shown.add_row(name, *rates, "" if cpu is None else f"{1000 * cpu:.2f}", style=style)
+        shares = [f"{1000 * parts[process]:.2f}" for process in PROCESSES] if parts else []
+        shown.add_row(name, *rates, "" if seconds is None else f"{1000 * seconds:.2f}", *shares)
 
-    row("end to end", found.rate, found.cpu_per_photo["end to end"], "bold")
-    row("with listing", found.rate_with_listing, found.cpu_per_photo["end to end"] + found.cpu_per_photo["listing"])
+    row("end to end", found.rate, cpu["end to end"], by_process["end to end"])
+    row("with listing", found.rate_with_listing, cpu["end to end"] + cpu["listing"])
     for name in STAGES:
-        row(f"{name} alone{', binds' if name == found.binds else ''}", found.ceilings[name], found.cpu_per_photo[name])
-    row("what else the stream costs", None, found.cpu_per_photo["rest"])
+        row(
+            f"{name} alone{', binds' if name == found.binds else ''}", found.ceilings[name], cpu[name], by_process[name]
+        )
+    row("what else the stream costs", None, cpu["rest"])
     row("bound", found.bound, None)
     return shown
 
@@ -89,13 +97,10 @@ def table(made: Study) -> Table:
 def closing(made: Study) -> list[str]:
     """Lines that follow the table."""
     found = made.found
-    by = ", ".join(
-        f"{name} {cpu / found.cpu_per_photo['end to end']:.0%}" for name, cpu in found.cpu_by_process.items()
-    )
     right = "equal to a recount" if not found.differing_totals else f"{found.differing_totals} rows unlike a recount"
     return [
         f"efficiency {found.efficiency.median:.2f}, end to end over the bound: {_bound(found)}",
-        f"processor time of the stream: {by}; queue, roll-up and database {found.database_share:.1%}",
+        f"queue, roll-up and database take {found.database_share:.1%} of the stream's processor time",
         f"most memory {found.peak_memory_bytes / 1e6:,.0f} MB, decode children included; totals {right}",
         advice(found, readable=made.readable),
     ]

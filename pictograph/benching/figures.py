@@ -70,6 +70,9 @@ class Round:
     stream: Stretch  # from the first claim to the last commit
     stages: Mapping[str, Stretch]  # each of STAGES, alone
     roll_up: Stretch  # a part of `classify`: from probabilities to what is stored
+    threads: Mapping[
+        str, float
+    ]  # processor seconds of our own threads in the stream, by step; a runtime's are not in it
     starved_seconds: float  # of the stream, in which the model had nothing to do
     peak_memory_bytes: int  # of the stream: this process and the decode children
     differing_totals: int  # rows in which the totals differ from a recount
@@ -136,7 +139,8 @@ class Summary:
     rate_with_listing: Spread
     ceilings: dict[str, Spread]  # of STAGES
     cpu_per_photo: dict[str, float]  # "end to end", each of STAGES, "roll up" (in "classify"), "rest", "listing"
-    cpu_by_process: dict[str, float]  # of "end to end", by the names of `Spent`
+    cpu_by_process: dict[str, dict[str, float]]  # of "end to end" and of each stage, by the names of `Spent`
+    cpu_by_thread: dict[str, float]  # of "end to end", by step
     bound: Spread
     efficiency: Spread
     binds: str  # one of STAGES
@@ -172,8 +176,10 @@ def summary(rounds: Sequence[Round], cores: float, *, shared: bool) -> Summary:
             "listing": over(a.listing.cpu_per_photo for a in rounds),
         },
         cpu_by_process={
-            name: over(a.stream.cpu.parts()[name] / a.stream.photos for a in rounds) for name in Spent().parts()
+            "end to end": _by_process([a.stream for a in rounds]),
+            **{name: _by_process([a.stages[name] for a in rounds]) for name in STAGES},
         },
+        cpu_by_thread={name: over(a.threads[name] / a.stream.photos for a in rounds) for name in rounds[0].threads},
         bound=Spread.of(a.bound(cores, shared=shared) for a in rounds),
         efficiency=Spread.of(a.efficiency(cores, shared=shared) for a in rounds),
         binds=max(STAGES, key=cpu.__getitem__) if shared else min(STAGES, key=lambda name: ceilings[name].median),
@@ -186,6 +192,11 @@ def summary(rounds: Sequence[Round], cores: float, *, shared: bool) -> Summary:
         peak_memory_bytes=rounds[0].peak_memory_bytes,
         differing_totals=sum(a.differing_totals for a in rounds),
     )
+
+
+def _by_process(stretches: Sequence[Stretch]) -> dict[str, float]:
+    """Processor seconds for a photo, by who spent them."""
+    return {name: median(a.cpu.parts()[name] / a.photos for a in stretches) for name in Spent().parts()}
 
 
 def _elsewhere(rounds: Sequence[Round], cores: float) -> float | None:

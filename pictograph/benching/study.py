@@ -5,7 +5,8 @@ over a source does.
 """
 
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ class _Rounds:
         for n in range(1, number + 1):
             self._progress(f"Round {n} of {number}: end to end, {self._photos:,} photos ...")
             job_id, listing = self._listed()
-            stream, starved, memory = self._end_to_end(job_id)
+            stream, efforts, memory = self._end_to_end(job_id)
             job, differing = scratch.outcome(self._bench, job_id)
             self._progress(f"Round {n} of {number}: each stage alone ...")
             alone = self._alone()
@@ -125,15 +126,16 @@ class _Rounds:
                     stream=stream,
                     stages={name: alone[name] for name in STAGES},
                     roll_up=alone["roll up"],
-                    starved_seconds=starved,
+                    threads=_added(effort.cpu_seconds for effort in efforts),
+                    starved_seconds=sum(effort.starved_seconds for effort in efforts),
                     peak_memory_bytes=memory,
                     differing_totals=differing,
                 )
             )
         return rounds, job
 
-    def _end_to_end(self, job_id: int) -> tuple[Stretch, float, int]:
-        """The stream over a listed job; the seconds in which the model had nothing to do; the most memory in bytes."""
+    def _end_to_end(self, job_id: int) -> tuple[Stretch, list[Effort], int]:
+        """The stream over a listed job, what it says of itself, and its most memory in bytes."""
         efforts: list[Effort] = []
 
         def run() -> int:
@@ -142,7 +144,7 @@ class _Rounds:
 
         with peak_memory(lambda: self._bench.decoders.pids) as peak:
             stream = self._measured(run)
-        return stream, sum(effort.starved_seconds for effort in efforts), peak.bytes
+        return stream, efforts, peak.bytes
 
     def _alone(self) -> dict[str, Stretch]:
         """Each stage, by name."""
@@ -183,3 +185,11 @@ class _Rounds:
         if not photos:
             raise ServiceDown("The scratch servers did not take part; try again.")
         return stretch
+
+
+def _added(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The sums, by name."""
+    total: Counter[str] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)

@@ -29,6 +29,7 @@ from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
 from taxonomy.metrics import HeadlineMetrics
 from workers.ledger import open_database, register
+from workers.models import registry
 from workers.models.spec import ModelSpec
 
 group = typer.Typer(**STYLE)
@@ -77,14 +78,15 @@ def evaluate(
 
     Memory grows by 4 KB a photo for a thousand labels. No result is stored.
     """
-    revision = _revision(decision)
+    revision, settings = _revision(decision), Settings.read()
     request = Request(
         folder=labelled,
         spec=model_at_hand(model),
         degradations=tuple(Degradation.parse(text) for text in dict.fromkeys(degrade or ())),
         limit=limit,
         copies=copies,
-        runtime=Settings.read().runtime,
+        runtime=settings.runtime,
+        models=registry.folder_of(settings),
     )
     if not 0 < target < 1:
         raise ConfigurationError(f"A target of {target} cannot be reached for; choose one between 0 and 1.")
@@ -275,12 +277,14 @@ def calibrate(
 
     Workers that start from then on decide by it; photos that were tagged before keep the decision they were tagged by.
     """
+    settings = Settings.read()
     request = Request(
         folder=labelled,
         spec=model_at_hand(model),
         degradations=() if degrade is None else (Degradation.parse(degrade),),
         limit=limit,
-        runtime=Settings.read().runtime,
+        runtime=settings.runtime,
+        models=registry.folder_of(settings),
     )
     goal = Goal(target=target, guarantee=_guarantee(guarantee), of=_among(of))
     with bench(request) as at_work:

@@ -50,6 +50,7 @@ class Request:
     copies: int = 1  # of each photo, degraded differently
     decision: Decision | None = None  # instead of the one that ships with the model
     runtime: str = "auto"  # as in the settings
+    models: Path | None = None  # the models' folder; see `workers.models.load.load`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +104,8 @@ def bench(request: Request) -> Iterator[Bench]:
     folder = read_folder(request.folder)
     taxonomy = load_taxonomy(spec.taxonomy)
     truth_of(folder.wnids, taxonomy, load_nouns())
-    model = _model(spec, request.runtime)
+    model = load(spec, spec.decision, runtime=request.runtime, models=request.models)
+    model.verify()
     with decode_pool(spec.target) as pool:
         yield Bench(
             spec=spec if request.decision is None else replace(spec, decision=request.decision),
@@ -146,12 +148,6 @@ def study(request: Request, plan: Plan, progress: Progress) -> Study:
             cards = tuple(_card(mistake, seen, at_work) for mistake in result.mistakes)
             sections.append(Section(result=result, cards=cards))
     return Study(spec=at_work.spec, taxonomy=at_work.taxonomy, left_out=at_work.left_out, sections=tuple(sections))
-
-
-def _model(spec: ModelSpec, runtime: str) -> Classifier:
-    model = load(spec, spec.decision, runtime=runtime)
-    model.verify()
-    return model
 
 
 def _card(mistake: Mistake, seen: Classified, at_work: Bench) -> Card:

@@ -1,6 +1,7 @@
 """Decoders that an attacker has taken over: each costs its own photo, and nothing else."""
 
 import os
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.errors import SkipPhoto
 from pipeline.records import Code
 from workers.decode import pixels, process
 from workers.decode.pool import DecodePool
+from workers.decode.protocol import JOB_BYTES
 from workers.decode.records import Target
 
 NEIGHBOUR = encoded(scene(), "JPEG", quality=95)
@@ -29,6 +31,31 @@ def takeover(monkeypatch: pytest.MonkeyPatch) -> Iterator[DecodePool]:
     monkeypatch.setattr(process, "_environment", lambda: environment | {"PYTHONPATH": path})
     with DecodePool(4, timeout_seconds=0.25) as decoders:
         yield decoders
+
+
+MUTE = """
+import os, struct
+while True:
+    os.write(1, struct.pack("<BxxxIIId232s", 0, 9, 9, 9, 0.0, b""))
+"""
+
+
+def test_a_child_that_never_reads_its_jobs_does_not_make_the_parent_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mute.py").write_text(MUTE)
+    environment = process._environment() | {"PYTHONPATH": str(tmp_path)}
+    monkeypatch.setattr(process, "_MODULE", "mute")
+    monkeypatch.setattr(process, "_environment", lambda: environment)
+    with DecodePool(1) as decoders:
+        decoders.decode(NEIGHBOUR)
+        first = decoders.pids
+        jobs = 65_536 // JOB_BYTES + 1  # more than a pipe holds
+        asking = threading.Thread(target=lambda: [decoders.decode(NEIGHBOUR) for _ in range(jobs)], daemon=True)
+        asking.start()
+        asking.join(60)
+        assert not asking.is_alive()
+        assert decoders.pids != first  # it was taken for broken
 
 
 @pytest.mark.slow

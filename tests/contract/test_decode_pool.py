@@ -87,6 +87,15 @@ def test_decode_into_fills_the_row_it_is_given(children: DecodePool) -> None:
     assert not batch[[0, 2]].any()
 
 
+def test_memory_for_the_pixels_is_asked_for_once_they_are_there(children: DecodePool) -> None:
+    asked = []
+    assert children.decode_for(photo(), lambda decoded: asked.append(decoded.pixels.copy()) or len(asked)) == 1
+    assert np.array_equal(asked[0], pixels.decode(photo(), Target()).pixels)
+    with pytest.raises(PhotoUnreadable):
+        children.decode_for(photo()[:400], asked.append)
+    assert len(asked) == 1
+
+
 def test_many_threads_get_their_own_photos(children: DecodePool) -> None:
     photos = [photo(200 + n, 100 + n) for n in range(60)]
     with ThreadPoolExecutor(8) as threads:
@@ -130,7 +139,7 @@ def test_children_are_locked_in(children: DecodePool) -> None:
 
 
 BEHIND_THE_WALLS = """
-import ctypes, os, resource, signal, socket, sys, threading
+import ctypes, fcntl, os, resource, signal, socket, sys, threading
 from workers.decode.sandbox import lock_down
 
 libc = ctypes.CDLL(None)
@@ -152,6 +161,10 @@ attempts = dict(
     empty=lambda: os.truncate(sys.argv[2], 0),
     permit=lambda: os.chmod(sys.argv[2], 0o777),
     limit=lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
+    signal_by_a_pipe=lambda: fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid()),
+    slow_down=lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19),
+    pin=lambda: os.sched_setaffinity(os.getppid(), {0}),
+    schedule=lambda: os.sched_setscheduler(os.getppid(), os.SCHED_IDLE, os.sched_param(0)),
     attach=attach,
     thread=lambda: threading.Thread(target=int).start(),
 )

@@ -22,10 +22,11 @@ from torch import nn
 import torch
 from workers.models.registry import get
 from workers.models.openvino_cpu import OpenVinoClassifier
+from workers.models.openvino_graph import graph
 import numpy as np
 network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1000))
 spec = get("efficientnet-lite0")
-model = OpenVinoClassifier(spec, network.eval(), spec.decision, batch_photos=2)
+model = OpenVinoClassifier(spec, graph(network.eval(), spec, rounded=True), spec.decision, batch_photos=2)
 assert model.predict(np.zeros((3, 224, 224, 3), np.uint8)).shape == (3, 1000)
 sent = [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 for thread in threading.enumerate():  # telemetry would send from one of its own

@@ -5,7 +5,7 @@ import io
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -302,7 +302,14 @@ def test_a_stream_says_what_it_cost(library):
 def test_two_streams_share_a_job(library):
     library.put(60)
     job_id = library.list()
-    streams = [library.stream(ColourModel(lambda _: time.sleep(0.05))) for _ in range(2)]
+    both = threading.Barrier(2, timeout=30)
+
+    def meet(batch):
+        if batch == 1:
+            both.wait()  # each has photos before either goes on
+
+    one_shard = replace(TUNING, shards_ahead=0)  # so that neither claims the other's first one
+    streams = [library.stream(ColourModel(meet), tuning=one_shard) for _ in range(2)]
     shards = [row.shard_id for row in library.ledger.shards(job_id)]
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(lambda pair: pair[0].run(pair[1]), zip(streams, shards, strict=False)))
@@ -350,6 +357,34 @@ def test_a_model_that_breaks_ends_the_stream_and_no_photo_is_blamed(library, err
     library.run_all(job_id)
     library.check_all_done(job_id)
     assert {row.failures for row in library.ledger.shards(job_id)} == {0}  # progress has cleared them
+
+
+def test_a_thread_that_cannot_be_started_leaves_none_behind(library, monkeypatch):
+    """Else a feeder that nobody waits for would go on to claim shards."""
+    library.put(60)
+    job_id = library.list()
+    stream = library.stream()
+    start, steps = threading.Thread.start, []
+
+    def refuse(thread):
+        if thread.name == "merge":
+            raise RuntimeError("can't start new thread")
+        steps.append(thread)
+        start(thread)
+
+    first = library.first(job_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            stream.run(first)
+    for thread in steps:
+        thread.join(10)
+        assert not thread.is_alive(), thread.name
+    library.forget_the_pause()
+    library.ledger.expire(died=False)  # of a shard that was claimed at the last moment
+    library.ledger.database.run(lambda c: redrive.expire_shards(c, 10, LEASE_SECONDS))
+    library.run_all(job_id)
+    library.check_all_done(job_id)
 
 
 def test_an_error_that_nobody_explains_fails_the_job_at_the_fifth_time(library):
@@ -595,7 +630,7 @@ def test_the_heart_renews_what_moves_and_drops_what_is_lost(library):
     kept, lost = (library.ledger.claim(row.shard_id, "w", 60) for row in library.ledger.shards(job_id)[:2])
     holdings = Holdings()
     for lease in (kept, lost):
-        holdings.add(lease, 10)
+        holdings.add(lease, range(10))
     library.ledger.execute("UPDATE core.shard SET lease_epoch = 9 WHERE shard_id = :id", id=lost.work_id)
     before = library.ledger.one("SELECT lease_until FROM core.shard WHERE shard_id = :id", id=kept.work_id)
     heart = Heart(library.ledger.database, "w", "annotate.small", 600)

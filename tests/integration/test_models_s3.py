@@ -52,6 +52,14 @@ def test_weights_in_s3_are_read_once_and_trusted_by_their_hash(
     networks.build(weights.at_hand(spec, other))  # it has been read
 
 
+def test_what_was_kept_and_is_damaged_is_read_again(uri: str, here: Settings) -> None:
+    spec = add(Addition(name="tiny", uri=uri, network=TINY), here)
+    cached = registry.folder_of(here) / weights.CACHE / spec.weights.sha256
+    cached.write_bytes(cached.read_bytes()[:-1])
+    networks.build(weights.at_hand(spec, here))
+    assert kept(here) == [spec.weights.sha256]
+
+
 def test_weights_that_were_replaced_in_s3_are_refused_and_not_kept(
     uri: str, here: Settings, s3: S3Access, bucket: str, tmp_path: Path
 ) -> None:

@@ -9,9 +9,11 @@ Laws:
 Children are started in one thread of the pool's own, because they die with the thread that started them.
 """
 
+import math
 import queue
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -61,16 +63,27 @@ class DecodePool:
             self._idle.put(child)
 
     def decode(self, data: bytes) -> Decoded:
-        """The photo as the model wants it. Errors as `decode_into`."""
+        """The photo as the model wants it. Errors as `decode_for`."""
         return self.decode_into(data, np.empty((self.target.size, self.target.size, 3), np.uint8))
 
     def decode_into(self, data: bytes, out: Pixels) -> Decoded:
-        """The same, written into `out`, uint8 [size, size, 3]: a row of the caller's batch.
+        """The same, written into `out`, uint8 [size, size, 3]. Errors likewise."""
 
+        def copy(decoded: Decoded) -> Decoded:
+            out[...] = decoded.pixels
+            return replace(decoded, pixels=out)
+
+        return self.decode_for(data, copy)
+
+    def decode_for(self, data: bytes, take: Callable[[Decoded], Result]) -> Result:
+        """What `take` returns for the photo, whose pixels lie in a child's memory and only until then.
+
+        So memory for the pixels is needed no sooner than they are there, however long a photo takes or hangs.
         Raises PhotoUnreadable (unsupported, too large, corrupt), SkipPhoto with Code.QUARANTINED after two deaths,
         DecodeUnavailable where no child starts.
         """
         target = self.target
+        shape = (target.size, target.size, 3)
         job = Job(
             kind=Kind.PIXELS,
             size=target.size,
@@ -79,16 +92,17 @@ class DecodePool:
             length=len(data),
         )
 
-        def take(answer: Answer, slot: Slot) -> Decoded:
-            out[...] = np.frombuffer(slot.output(out.nbytes), np.uint8).reshape(out.shape)
-            return Decoded(pixels=out, width=answer.width, height=answer.height, taken_at=answer.taken_at)
+        def hand_over(answer: Answer, slot: Slot) -> Result:
+            pixels = np.frombuffer(slot.output(math.prod(shape)), np.uint8).reshape(shape)
+            decoded = Decoded(pixels=pixels, width=answer.width, height=answer.height, taken_at=answer.taken_at)
+            return take(decoded)
 
-        return self._run(job, data, take)
+        return self._run(job, data, hand_over)
 
     def thumbnail(self, data: bytes, side: int, *, cover: bool = True) -> bytes:
         """A small upright JPEG without metadata: the centre square, or with `cover` off the whole photo.
 
-        `side` is at most 1,024 pixels. Errors as `decode_into`.
+        `side` is at most 1,024 pixels. Errors as `decode_for`.
         """
         if not 1 <= side <= MAX_SIDE:
             raise ValueError(f"a thumbnail's side is 1 to {MAX_SIDE} pixels, not {side}")

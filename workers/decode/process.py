@@ -68,6 +68,7 @@ class Child:
             )
         except OSError as error:
             raise DecodeUnavailable("No decode process can be started; look at memory and process limits.") from error
+        os.set_blocking(_fd(self._process.stdin), False)  # a child that never reads must not make us wait
         self.asked = 0
 
     def await_ready(self) -> None:

@@ -8,8 +8,9 @@ After `lock_down` the process can compute, and use the descriptors that it has: 
 3. Memory bounded (RLIMIT_AS), no file grown (RLIMIT_FSIZE 0), no core dump.
 4. Started as root: a user and group that own nothing else, and a network namespace without interfaces.
 5. It dies with the thread that started it (PDEATHSIG). So that thread must live as long as the child should.
-6. A filter of system calls (`syscalls`) refuses what needs no descriptor: signals, others' memory, changes of files by
-   their path. Kernels and machines without it have the other walls, and no HEIC.
+6. A filter of system calls (`syscalls`) refuses what hurts others without a new descriptor: signals, others' memory and
+   priorities, changes of files by their path. Not started as root, a child is of the same user as its parent, and this
+   keeps it from that one's memory. Kernels and machines without it have the other walls, and no HEIC.
 
 What stays: code that took a child over can lie about the photos that this child decodes, until it is replaced; it can
 use the processor until its time is up; and it can try the kernel's own flaws. Whom photos of strangers worry starts

@@ -1,7 +1,8 @@
 """A filter of system calls (seccomp) for decode children: what needs no descriptor and no right, but hurts others.
 
-Refused with EPERM: new processes (threads are allowed here), other programs, signals to anybody, others' memory and
-limits, shared memory by key, and every change of files by their path. All else passes: the other walls stand behind it.
+Refused with EPERM: new processes (threads are allowed here), other programs, signals to anybody (`fcntl` and `ioctl`
+too, by which a descriptor has the kernel send them), others' memory, limits and priorities, shared memory and queues by
+key, and every change of files by their path. All else passes: the other walls stand behind it.
 
 Libraries for this need libseccomp of the system; the program is so short that it is written down here. Jumps of the
 kernel's filter language go forward only, so it reads from top to bottom.
@@ -24,24 +25,28 @@ _EVERYWHERE = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "pidfd_open": 434, "process_madvise": 440, "fchmodat2": 452,
 }  # fmt: skip
 _X86_64 = {
-    "shmget": 29, "shmat": 30, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "semget": 64, "msgget": 68,
-    "truncate": 76, "rename": 82, "mkdir": 83, "rmdir": 84, "link": 86, "unlink": 87, "symlink": 88, "chmod": 90,
-    "chown": 92, "lchown": 94, "ptrace": 101, "rt_sigqueueinfo": 129, "utime": 132, "mknod": 133, "mount": 165,
-    "umount2": 166, "setxattr": 188, "lsetxattr": 189, "removexattr": 197, "lremovexattr": 198, "tkill": 200,
-    "tgkill": 234, "utimes": 235, "add_key": 248, "request_key": 249, "keyctl": 250, "mkdirat": 258, "mknodat": 259,
-    "fchownat": 260, "futimesat": 261, "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266,
-    "fchmodat": 268, "unshare": 272, "utimensat": 280, "rt_tgsigqueueinfo": 297, "perf_event_open": 298,
-    "prlimit64": 302, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "renameat2": 316,
-    "bpf": 321, "execveat": 322, "userfaultfd": 323,
+    "ioctl": 16, "shmget": 29, "shmat": 30, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "semget": 64,
+    "msgget": 68, "fcntl": 72, "truncate": 76, "rename": 82, "mkdir": 83, "rmdir": 84, "link": 86, "unlink": 87,
+    "symlink": 88, "chmod": 90, "chown": 92, "lchown": 94, "ptrace": 101, "rt_sigqueueinfo": 129, "utime": 132,
+    "mknod": 133, "setpriority": 141, "sched_setparam": 142, "sched_setscheduler": 144, "mount": 165, "umount2": 166,
+    "setxattr": 188, "lsetxattr": 189, "removexattr": 197, "lremovexattr": 198, "tkill": 200, "sched_setaffinity": 203,
+    "tgkill": 234, "utimes": 235, "mq_unlink": 241, "add_key": 248, "request_key": 249, "keyctl": 250,
+    "ioprio_set": 251, "migrate_pages": 256, "mkdirat": 258, "mknodat": 259, "fchownat": 260, "futimesat": 261,
+    "unlinkat": 263, "renameat": 264, "linkat": 265, "symlinkat": 266, "fchmodat": 268, "unshare": 272,
+    "move_pages": 279, "utimensat": 280, "rt_tgsigqueueinfo": 297, "perf_event_open": 298, "prlimit64": 302,
+    "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "sched_setattr": 314,
+    "renameat2": 316, "bpf": 321, "execveat": 322, "userfaultfd": 323,
 }  # fmt: skip
 _AARCH64 = {
-    "setxattr": 5, "lsetxattr": 6, "removexattr": 14, "lremovexattr": 15, "mknodat": 33, "mkdirat": 34, "unlinkat": 35,
-    "symlinkat": 36, "linkat": 37, "renameat": 38, "umount2": 39, "mount": 40, "truncate": 45, "fchmodat": 53,
-    "fchownat": 54, "utimensat": 88, "unshare": 97, "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131,
-    "rt_sigqueueinfo": 138, "msgget": 186, "semget": 190, "shmget": 194, "shmat": 196, "add_key": 217,
-    "request_key": 218, "keyctl": 219, "execve": 221, "rt_tgsigqueueinfo": 240, "perf_event_open": 241,
-    "prlimit64": 261, "setns": 268, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "renameat2": 276,
-    "bpf": 280, "execveat": 281, "userfaultfd": 282,
+    "setxattr": 5, "lsetxattr": 6, "removexattr": 14, "lremovexattr": 15, "fcntl": 25, "ioctl": 29, "ioprio_set": 30,
+    "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37, "renameat": 38, "umount2": 39,
+    "mount": 40, "truncate": 45, "fchmodat": 53, "fchownat": 54, "utimensat": 88, "unshare": 97, "ptrace": 117,
+    "sched_setparam": 118, "sched_setscheduler": 119, "sched_setaffinity": 122, "kill": 129, "tkill": 130,
+    "tgkill": 131, "rt_sigqueueinfo": 138, "setpriority": 140, "mq_unlink": 181, "msgget": 186, "semget": 190,
+    "shmget": 194, "shmat": 196, "add_key": 217, "request_key": 218, "keyctl": 219, "execve": 221, "migrate_pages": 238,
+    "move_pages": 239, "rt_tgsigqueueinfo": 240, "perf_event_open": 241, "prlimit64": 261, "setns": 268,
+    "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "sched_setattr": 274, "renameat2": 276, "bpf": 280,
+    "execveat": 281, "userfaultfd": 282,
 }  # fmt: skip
 _MACHINES = {  # the audit name, the numbers of seccomp and clone, what is refused
     "x86_64": (0xC000_003E, 317, 56, _X86_64),

@@ -57,9 +57,9 @@ class Feeder:
                 self.holdings.wait(DRY_SECONDS)
 
     def _hand_out(self, lease: Lease) -> None:
-        self.holdings.add(lease, 0)  # so that it is handed back, should the next step fail
+        self.holdings.add(lease)  # so that it is handed back, should the next step fail
         photos = self._ask(lambda connection: _open(connection, lease))
-        self.holdings.add(lease, len(photos))
+        self.holdings.add(lease, (task.photo_id for task in photos))
         if not photos:
             self.finish(lease)
         for task in spread(photos):

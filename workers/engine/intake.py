@@ -17,6 +17,7 @@ from pipeline.ledger import work
 from pipeline.records import Code, ItemState, Lease, PhotoResult, PhotoTask
 from pipeline.store.session import Database
 from workers.decode.pool import DecodePool
+from workers.decode.records import Decoded
 from workers.engine.flow import Budget, Channel
 from workers.engine.outages import Patience
 from workers.engine.slots import Photo, Slots
@@ -80,12 +81,12 @@ class Intake:
         self.photos_in_hand.abort()
 
     def _decode(self, photo: _Fetched) -> None:
-        row = self.slots.take()
-        decoded = self._tried(photo.task, lambda: self.decoders.decode_into(photo.data, row.pixels))
-        if decoded is None:
-            self.slots.refuse(row)
-        else:
+        def put(decoded: Decoded) -> None:
+            row = self.slots.take()
+            row.pixels[...] = decoded.pixels
             self.slots.fill(row, Photo(task=photo.task, sha256=photo.sha256, taken_at=decoded.taken_at))
+
+        self._tried(photo.task, lambda: self.decoders.decode_for(photo.data, put))
 
     def _let_go(self, task: PhotoTask) -> None:
         self.bytes_in_hand.release(task.size)

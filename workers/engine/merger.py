@@ -52,7 +52,7 @@ class Merger:
     def finish(self, lease: Lease) -> None:
         """Finish a shard in which nothing is open; called by the feeder, before any of its photos could be here."""
         self.patience.outlast(lambda: self._in_one_transaction([], [lease]), "an empty shard waits")
-        self.holdings.drop([lease.work_id])  # finished, or lost to another worker
+        self.holdings.drop([lease])  # finished, or lost to another worker
 
     def _gather(self, arrived: Sequence[PhotoResult]) -> None:
         while arrived:
@@ -61,7 +61,7 @@ class Merger:
             if not self._batch:
                 self._oldest = time.monotonic()
             self._batch += fitting
-            self._complete += self.holdings.landed(result.task.shard_id for result in fitting)
+            self._complete += self.holdings.landed(result.task for result in fitting)
             if self._complete or len(self._batch) >= MOST_PHOTOS:
                 self._merge()
 
@@ -74,7 +74,7 @@ class Merger:
         lost = {lease.work_id for lease in complete} - merged.finished
         if lost:
             log.warning("lost the lease of shards %s; their results are stored all the same", sorted(lost))
-        self.holdings.drop([lease.work_id for lease in complete])
+        self.holdings.drop(complete)
 
     def _in_one_transaction(self, batch: list[PhotoResult], leases: list[Lease]) -> Merged:
         return self.database.run(

@@ -1,13 +1,13 @@
-"""Decoded photos on their way to the model: rows of a fixed ring of batch buffers, filled in place by many threads.
+"""Decoded photos on their way to the model: rows of a fixed ring of batch buffers, filled by many threads.
 
 Theory of operation
-    A decoder takes a row, writes the pixels into it, and says what they are (`fill`) or that there are none (`refuse`).
-    A batch whose last row is filled goes to the model, and its buffer comes back when the model is done with it. There
-    are no more pixels in memory than the ring holds: who finds no row free waits.
+    Who has a decoded photo takes a row, copies the pixels into it, and says whose they are (`fill`). A batch whose last
+    row is filled goes to the model, and its buffer comes back when the model is done with it. There are no more pixels
+    in memory than the ring holds: who finds no row free waits.
 
 Laws
-1. A row belongs to one decoder from `take` to `fill` or `refuse`; a batch with such a row stays.
-2. A refused row is given to the next decoder. Where none comes, the last filled row moves into the gap.
+1. A row is taken for a photo that is decoded, never for one that may yet hang: a batch waits for copies only.
+2. Rows are taken in order, and every row that was taken is filled: a batch has no gaps.
 3. A batch that is not full goes once no photo has come for a while and the model asks, or when no more will come.
 """
 
@@ -47,19 +47,23 @@ class _Filling:
     """A buffer that is being filled."""
 
     buffer: Pixels
-    free: list[int]  # rows nobody has, the next one last
-    photos: dict[int, Photo] = field(default_factory=dict)  # by row
-    taken: int = 0  # rows that a decoder has
-    sealed: bool = False  # goes as it is, once no decoder has a row of it
+    rows: int  # of the buffer that are used
+    taken: int = 0  # of them, the first ones
+    photos: dict[int, Photo] = field(default_factory=dict)  # by row, once it is filled
+    sealed: bool = False  # no more rows are taken
+
+    @property
+    def has_room(self) -> bool:
+        return self.taken < self.rows and not self.sealed
 
     @property
     def complete(self) -> bool:
-        return not self.taken and (self.sealed or not self.free)
+        return len(self.photos) == self.taken and not self.has_room
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A decoder's place in a batch."""
+    """A photo's place in a batch."""
 
     pixels: Pixels  # [size, size, 3], to be written
     index: int
@@ -87,8 +91,8 @@ class Slots:
                 if self._aborted:
                     raise Aborted
                 self._room.wait()
+            index = batch.taken
             batch.taken += 1
-            index = batch.free.pop()
         return Row(batch.buffer[index], index, batch)
 
     def fill(self, row: Row, photo: Photo) -> None:
@@ -96,17 +100,12 @@ class Slots:
         with self._news:
             row.batch.photos[row.index] = photo
             self._filled_at = time.monotonic()
-            self._let_go(row.batch)
-
-    def refuse(self, row: Row) -> None:
-        """There is no photo for the row."""
-        with self._news:
-            row.batch.free.append(row.index)
-            self._let_go(row.batch)
-            self._room.notify()
+            self._pass_on(row.batch)
+            if len(row.batch.photos) == 1:
+                self._news.notify()  # from now on somebody has to look at the clock
 
     def end(self) -> None:
-        """No more photos will come; no decoder has a row."""
+        """No more photos will come; every row that was taken is filled."""
         with self._news:
             self._ended = True
             self._news.notify()
@@ -157,40 +156,23 @@ class Slots:
     def _with_room(self) -> _Filling | None:
         """The oldest batch with a free row, if need be a new one."""
         for batch in self._filling:
-            if batch.free and not batch.sealed:
+            if batch.has_room:
                 return batch
         if not self._idle:
             return None
         buffer = self._idle.pop()
-        batch = _Filling(buffer, list(reversed(range(min(self._size(), len(buffer))))))
+        batch = _Filling(buffer, min(self._size(), len(buffer)))
         self._filling.append(batch)
         return batch
 
-    def _let_go(self, batch: _Filling) -> None:
-        batch.taken -= 1
-        self._pass_on(batch)
-        if len(batch.photos) == 1:
-            self._news.notify()  # from now on somebody has to look at the clock
-
     def _pass_on(self, batch: _Filling) -> None:
         """Where nothing more will be written to it."""
-        if not batch.complete:
-            return
-        self._filling.remove(batch)
-        if batch.photos:
+        if batch.complete:
+            self._filling.remove(batch)
             self._ready.append(batch)
             self._news.notify()
-        else:
-            self._idle.append(batch.buffer)
-            self._room.notify_all()
 
 
 def _batch(filled: _Filling) -> Batch:
-    """The filled rows, moved together."""
-    photos = filled.photos
-    count = len(photos)
-    gaps = [row for row in range(count) if row not in photos]
-    for gap, row in zip(gaps, sorted(row for row in photos if row >= count), strict=True):
-        filled.buffer[gap] = filled.buffer[row]
-        photos[gap] = photos.pop(row)
-    return Batch(photos=[photos[row] for row in range(count)], pixels=filled.buffer[:count], buffer=filled.buffer)
+    photos = [filled.photos[row] for row in range(filled.taken)]
+    return Batch(photos=photos, pixels=filled.buffer[: filled.taken], buffer=filled.buffer)

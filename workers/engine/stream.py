@@ -94,6 +94,11 @@ class Stream:
         self.bench.heart.watch(self._holdings)
         try:
             self._flow(first)
+        except BaseException as exc:  # such as a thread that cannot be started: those that run must end all the same
+            self._fail(exc)
+            for channel in (self._tasks, self._intake.fetched, self._results):
+                channel.close()
+            raise
         finally:
             self.bench.heart.watch(None)
             self._hand_back()
@@ -144,10 +149,14 @@ class Stream:
         except Aborted:
             log.debug("a step ends because another one failed")
         except BaseException as exc:  # kept, and raised by `run` once the threads have ended
-            if self._failure is None:
-                self._failure = exc
-            self._intake.abort()
-            self._slots.abort()
+            self._fail(exc)
+
+    def _fail(self, error: BaseException) -> None:
+        """From now on every step ends; the first error is the one that counts."""
+        if self._failure is None:
+            self._failure = error
+        self._intake.abort()
+        self._slots.abort()
 
     def _stopping(self) -> bool:
         return self._stop.is_set() or self._failure is not None or time.monotonic() > self._deadline
@@ -171,7 +180,7 @@ class Stream:
             self.bench.database.run(lambda connection: work.SHARDS.release(connection, rest))
         except PictographError as exc:
             log.warning("%d leases will have to expire: %s", len(leases), exc)
-        self._holdings.drop([lease.work_id for lease in leases])
+        self._holdings.drop(leases)
 
     def _give_up_failing(self, lease: Lease) -> None:
         error = _as_text(self._failure)

@@ -4,7 +4,7 @@ from taxonomy.decide import Decision
 from workers.models.spec import UNCALIBRATED, Canary, ModelSpec, Weights
 
 # Strict for photographs of its own labels, because most photographs of the world show something else: at a lam of 18,
-# 4.8 % of 504 web photos get a wrong tag; more than half of them show what is no label. See docs/rollup.md.
+# 3.8 % of 504 web photos get a wrong tag; more than half of them show what is no label. See docs/rollup.md.
 _LITE0_DECISION = Decision(rule="expected", lam=180_000, threshold=9_945)
 
 

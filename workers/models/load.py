@@ -1,17 +1,15 @@
 """From a model's description to a classifier on the best device this machine has. Light until `load` is called."""
 
+import ctypes
 import logging
 from enum import Enum
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from pipeline.errors import ConfigurationError
 from taxonomy.decide import Decision
 from workers.models.classifier import Classifier
 from workers.models.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from torch import nn
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +28,13 @@ class Backend(Enum):
 
 
 def load(
-    spec: ModelSpec, decision: Decision, *, runtime: str = "auto", batch_photos: int = 0, threads: int = 0
+    spec: ModelSpec,
+    decision: Decision,
+    *,
+    runtime: str = "auto",
+    batch_photos: int = 0,
+    threads: int = 0,
+    models: Path | None = None,
 ) -> Classifier:
     """The model, ready to run but not yet verified.
 
@@ -40,6 +44,7 @@ def load(
         runtime: "auto", "openvino" or "torch", as in the settings.
         batch_photos: of a full batch; 0: by the device and its memory.
         threads: of a CPU that work on photos; 0: one for each core.
+        models: the models' folder, where a graph for OpenVINO is kept: then this process imports no torch for it.
 
     Raises:
         ConfigurationError: what was asked for is not installed, or the weights are not.
@@ -47,24 +52,20 @@ def load(
     """
     if find_spec("torch") is None:
         raise ConfigurationError("torch is not installed; pip install 'pictograph[worker]'.")
-    from workers.models import networks  # noqa: PLC0415 - torch only when it is asked for
-
-    backend = choose(runtime, gpu=_has_gpu(), openvino=find_spec("openvino") is not None)
-    network = networks.build(spec)
-    if backend is Backend.CUDA:
-        return _on_gpu(spec, network, decision, batch_photos)
+    backend = choose(runtime, gpu=runtime != "openvino" and _has_gpu(), openvino=find_spec("openvino") is not None)
     photos = batch_photos or CPU_BATCH
     if backend is Backend.OPENVINO:
-        from workers.models.openvino_cpu import OpenVinoClassifier  # noqa: PLC0415
-        from workers.models.openvino_graph import CannotConvert  # noqa: PLC0415
+        from workers.models.openvino_kept import CannotConvert  # noqa: PLC0415
 
         try:
-            return OpenVinoClassifier(spec, network, decision, batch_photos=photos, threads=threads)
+            return _in_openvino(spec, decision, photos, threads, models)
         except CannotConvert as exc:
             if runtime == "openvino":
                 raise ConfigurationError(f"{exc} Set PICTOGRAPH_RUNTIME=torch.") from exc
             log.warning("%s runs in torch: %s", spec.name, exc)
-    return _in_torch(spec, network, decision, photos, threads)
+    if backend is Backend.CUDA:
+        return _on_gpu(spec, decision, batch_photos)
+    return _in_torch(spec, decision, photos, threads)
 
 
 def choose(runtime: str, *, gpu: bool, openvino: bool) -> Backend:
@@ -90,26 +91,56 @@ def automatic_gpu_batch(free_bytes: int, size: int) -> int:
 
 
 def _has_gpu() -> bool:
+    """Whether torch can use one; without a driver there is none, and torch need not be asked."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
     import torch  # noqa: PLC0415
 
     return torch.cuda.is_available()
 
 
-def _on_gpu(spec: ModelSpec, network: "nn.Module", decision: Decision, batch_photos: int) -> Classifier:
+def _on_gpu(spec: ModelSpec, decision: Decision, batch_photos: int) -> Classifier:
     import torch  # noqa: PLC0415
 
+    from workers.models import networks  # noqa: PLC0415
     from workers.models.torch_cuda import CudaClassifier  # noqa: PLC0415
 
+    network = networks.build(spec)
     device = torch.device("cuda", torch.cuda.current_device())
     photos = batch_photos or automatic_gpu_batch(torch.cuda.mem_get_info(device)[0], spec.image_size)
     return CudaClassifier(spec, network, decision, device, batch_photos=photos)
 
 
-def _in_torch(spec: ModelSpec, network: "nn.Module", decision: Decision, batch_photos: int, threads: int) -> Classifier:
+def _in_openvino(
+    spec: ModelSpec, decision: Decision, batch_photos: int, threads: int, models: Path | None
+) -> Classifier:
+    from workers.models.openvino_cpu import OpenVinoClassifier, multiplies_bf16  # noqa: PLC0415
+    from workers.models.openvino_kept import CannotKeep, graph_of  # noqa: PLC0415
+
+    rounded = multiplies_bf16()
+    if models is not None:
+        try:
+            kept = graph_of(spec, models, rounded=rounded)
+        except CannotKeep as exc:
+            log.warning("the graph of %s is converted here, and not kept: %s", spec.name, exc)
+        else:
+            return OpenVinoClassifier(spec, kept, decision, batch_photos=batch_photos, threads=threads)
+    from workers.models import networks  # noqa: PLC0415
+    from workers.models.openvino_graph import graph  # noqa: PLC0415
+
+    converted = graph(networks.build(spec), spec, rounded=rounded)
+    return OpenVinoClassifier(spec, converted, decision, batch_photos=batch_photos, threads=threads)
+
+
+def _in_torch(spec: ModelSpec, decision: Decision, batch_photos: int, threads: int) -> Classifier:
     import torch  # noqa: PLC0415
 
+    from workers.models import networks  # noqa: PLC0415
     from workers.models.torch_cpu import TorchCpuClassifier, has_bf16  # noqa: PLC0415
 
     if threads:
         torch.set_num_threads(threads)
+    network = networks.build(spec)
     return TorchCpuClassifier(spec, network, decision, batch_photos=batch_photos, bf16=has_bf16())

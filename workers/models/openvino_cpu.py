@@ -1,4 +1,4 @@
-"""Models in OpenVINO on a CPU: the quickest there, in bfloat16 where the processor has the instructions.
+"""Models in OpenVINO on a CPU: the quickest there, in bfloat16 where the processor has the instructions. No torch.
 
 Theory of operation
     The graph takes one photo. A batch is so many requests, all handed over at once; OpenVINO has a queue for them and
@@ -10,22 +10,19 @@ Laws
 3. The threads are not tied to cores: the decode children, and other workers, need the same ones.
 """
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from pipeline.errors import ModelError
 from taxonomy.decide import Decided, Decision
 from workers.decode.records import Pixels
 from workers.models import canary
 from workers.models.host import HostJudge, Logits, Probabilities
-from workers.models.openvino_graph import graph
-from workers.models.prepare import folded, round_weights
 from workers.models.silent_openvino import ov
 from workers.models.spec import ModelSpec
 
@@ -74,9 +71,9 @@ class OpenVinoClassifier:
     device = "cpu"
 
     def __init__(
-        self, spec: ModelSpec, network: nn.Module, decision: Decision, *, batch_photos: int, threads: int = 0
+        self, spec: ModelSpec, graph: ov.Model | Path, decision: Decision, *, batch_photos: int, threads: int = 0
     ) -> None:
-        """Convert and compile `network`, which may be changed and is not needed any more afterwards.
+        """Compile the graph of `spec`: one of `openvino_graph.graph`, or the file of one.
 
         `threads` is how many work on photos at a time; 0 leaves it to OpenVINO: one for each core.
         """
@@ -87,15 +84,11 @@ class OpenVinoClassifier:
         wishes = {"PERFORMANCE_HINT": "THROUGHPUT", "ENABLE_CPU_PINNING": False}
         if threads:
             wishes["INFERENCE_NUM_THREADS"] = threads
-        core = ov.Core()
-        quick = folded(network, spec.image_size)
-        if "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            round_weights(quick)
-        self._compiled = core.compile_model(graph(quick, spec, photos=1), "CPU", wishes)
+        with self.errors():
+            self._compiled = ov.Core().compile_model(graph, "CPU", wishes)
         precision = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision = {"bf16": "bf16", "f32": "fp32"}.get(precision, precision)
         self._idle: list[_Requests] = []
-        gc.collect()  # the exported program is full of cycles, and holds the weights
 
     def buffer(self) -> Pixels:
         """See `workers.models.classifier.Classifier`."""
@@ -141,3 +134,8 @@ class OpenVinoClassifier:
         for photo, request in enumerate(each):
             request.set_output_tensor(ov.Tensor(logits[photo : photo + 1], shared_memory=True))
         return _Requests(each=each, logits=logits)
+
+
+def multiplies_bf16() -> bool:
+    """Whether this CPU has the instructions, so that OpenVINO chooses bfloat16."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -15,6 +15,7 @@ from workers.decode.records import Interpolation, Target
 Rgb = tuple[float, float, float]
 
 UNCALIBRATED = Decision()  # the rule that needs no calibration
+CROP = "centre at whole pixels"  # how `workers.decode.crop` cuts; another word when that changes what a model sees
 RANDOM = "random:"  # how the address of weights begins that are drawn, not read
 
 
@@ -83,9 +84,9 @@ class ModelSpec:
         """
         taxonomy = load(self.taxonomy)
         facts = {
-            "network": self.network.removeprefix("timm:"),  # as it was written when timm was the only source
-            "weights": self.weights.sha256,
-            "preprocessing": [self.image_size, self.resize, self.interpolation, self.mean, self.std],
+            "network": self.network,
+            "weights": [self.weights.sha256, self.weights.ordered],
+            "preprocessing": [self.image_size, self.resize, self.interpolation, CROP, self.mean, self.std],
             "labels": taxonomy.labels,
             "taxonomy": taxonomy.sha256,
             "temperature": self.temperature,

@@ -37,10 +37,11 @@ def at_hand(spec: ModelSpec, settings: Settings) -> ModelSpec:
     kept = folder / CACHE / spec.weights.sha256
     if spec.weights.random or spec.weights.uri.startswith(PACKAGE):
         return spec
-    if not kept.is_file():
-        if not spec.weights.uri.startswith(S3):
-            return spec
-        bring(spec.weights.uri, folder, S3Access.of(settings), spec.weights.sha256)
+    if spec.weights.uri.startswith(S3):
+        if not kept.is_file() or sha256_of(kept) != spec.weights.sha256:
+            bring(spec.weights.uri, folder, S3Access.of(settings), spec.weights.sha256)
+    elif not kept.is_file():
+        return spec
     return replace(spec, weights=replace(spec.weights, uri=str(kept)))
 
 
@@ -123,14 +124,15 @@ def _new_file(folder: Path) -> Iterator[IO[bytes]]:
     """A new file of nobody else's in `folder`; what is still there under its name in the end is deleted."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=folder, prefix="partial-", delete=False)  # noqa: SIM115 - closed below
-    except OSError as exc:
-        raise ConfigurationError(f"{folder} cannot be written ({exc.strerror}); set PICTOGRAPH_MODELS.") from exc
-    try:
-        with file:
-            yield file
-    finally:
-        Path(file.name).unlink(missing_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="partial-", delete=False) as file:
+            try:
+                yield file
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+    except OSError as exc:  # also of whoever writes: the disk may be full
+        raise ConfigurationError(
+            f"{folder} cannot be written ({exc.strerror}); make room there, or set PICTOGRAPH_MODELS."
+        ) from exc
 
 
 def _copy(chunks: Iterator[bytes], file: IO[bytes]) -> str:

@@ -1,4 +1,4 @@
-"""The annotate task: a shell around the engine's stream. Imports torch; only annotate workers import it."""
+"""The annotate task: a shell around the engine's stream. Only annotate workers import it."""
 
 import logging
 from functools import lru_cache

@@ -45,7 +45,34 @@ def test_memory_that_is_shared_counts_once(parent: subprocess.Popen):
 
 def test_a_watch_keeps_the_peak(parent: subprocess.Popen):
     watch = Watch(parent.pid)
-    assert watch.stop().largest > 1
+    assert watch.stop().peak.largest > 1
+
+
+#: Ignores the end of a child that uses processor time, so that the kernel counts it nowhere; then says so, and waits.
+CARELESS = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+sys.stdin.readline()
+child = subprocess.Popen([sys.executable, "-c", "import time\\nwhile time.process_time() < 1.5: pass\\ntime.sleep(2)"])
+child.wait()
+print("over", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_watch_keeps_the_time_of_processes_that_nobody_counts():
+    with subprocess.Popen(
+        [sys.executable, "-c", CARELESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        watch = Watch(process.pid)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "over\n"
+        assert cpu_seconds(tree(process.pid)) < 1.0
+        assert watch.stop().cpu_seconds >= 1.5
+        end(process.pid)
 
 
 def test_a_tree_ends_as_a_whole(parent: subprocess.Popen):

@@ -74,6 +74,11 @@ def test_a_contender_that_breaks_is_told():
     assert "broke: OSError: cut off" in table(found)
 
 
+def test_no_round_in_common_is_no_comparison():
+    runs = [run("ours", 1.0), run("timm", 4.0, error="lost"), run("timm", 4.0), run("ours", 1.0, error="lost")]
+    assert report(runs, KEYS)["times_as_fast"] == {}
+
+
 def test_medians_are_of_the_runs_that_went_through():
     runs = [run("timm", 4.0), run("timm", 1.0, error="lost"), run("timm", 2.0)]
     figures = report(runs, KEYS)["contenders"]["timm"]

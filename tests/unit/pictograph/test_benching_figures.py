@@ -24,6 +24,7 @@ def one_round(stream_seconds: float = 0.6, **changed: object) -> Round:
             "merge": stretch(0.3, own=0.05, postgres=0.15),
         },
         roll_up=stretch(0.01, photos=200, own=0.02),
+        threads={"feed": 0.02},
         starved_seconds=0.15,
         peak_memory_bytes=7,
         differing_totals=0,
@@ -111,7 +112,10 @@ def test_the_time_in_which_the_model_waits_is_a_share():
 def test_processor_time_is_told_of_everything():
     found = summed()
     assert set(found.cpu_per_photo) == {"end to end", *STAGES, "roll up", "rest", "listing"}
-    assert sum(found.cpu_by_process.values()) == pytest.approx(found.cpu_per_photo["end to end"])
+    assert set(found.cpu_by_process) == {"end to end", *STAGES}
+    for what, by in found.cpu_by_process.items():
+        assert sum(by.values()) == pytest.approx(found.cpu_per_photo[what])
+    assert found.cpu_by_thread == {"feed": pytest.approx(0.0002)}
 
 
 def test_spent_subtracts_by_part():

@@ -1,7 +1,7 @@
 """Fetching and decoding threads over a store and a decoder that are replaced: bounds, stops, and who ends how."""
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -53,14 +53,14 @@ class Decoder:
     hook: object = lambda _: None
     errors: dict = field(default_factory=dict)
 
-    def decode_into(self, data, out):
+    def decode_for(self, data, take):
         number = int.from_bytes(data, "big")
         self.hook(number)
         try:
             if number in self.errors:
                 raise self.errors[number]
-            out[...] = number
-            return Decoded(pixels=out, width=1, height=1, taken_at=None)
+            pixels = np.full((1, 1, 3), number, np.uint8)
+            return take(Decoded(pixels=pixels, width=1, height=1, taken_at=None))
         finally:
             self.store.done(len(data))
 
@@ -81,7 +81,7 @@ class Bed:
         self.store = Store(answers or {})
         self.stop = threading.Event()
         self.holdings = Holdings()
-        self.holdings.add(Lease(work_id=1, job_id=1, epoch=1), 10**6)
+        self.holdings.add(Lease(work_id=1, job_id=1, epoch=1), range(10**4))
         self.ledger = Ledger()
         self.slots = Slots([np.zeros((1000, 1, 1, 3), np.uint8)], lambda: 1000)
         self.intake = Intake(
@@ -102,8 +102,10 @@ class Bed:
         self.tasks.close()
 
     def run(self, fetching=6, decoding=2):
-        fetchers = [threading.Thread(target=self.intake.fetch, args=(self.tasks,)) for _ in range(fetching)]
-        decoders = [threading.Thread(target=self.intake.decode) for _ in range(decoding)]
+        fetchers = [
+            threading.Thread(target=self.intake.fetch, args=(self.tasks,), daemon=True) for _ in range(fetching)
+        ]
+        decoders = [threading.Thread(target=self.intake.decode, daemon=True) for _ in range(decoding)]
         for thread in (*fetchers, *decoders):
             thread.start()
         join(fetchers)
@@ -189,6 +191,30 @@ def test_a_photo_that_gets_no_further_ends_with_its_reason():
     assert bed.ledger.asked == 2  # the start, and what is there now in place of photo 1
 
 
+def test_photos_that_hang_keep_no_row_from_the_others():
+    """Three photos hang while seven others pass through a ring of four rows."""
+    others = threading.Event()
+    bed = Bed(photos=10, hook=lambda n: n < 3 and others.wait(SOON))
+    bed.slots = Slots([np.zeros((2, 1, 1, 3), np.uint8) for _ in range(2)], lambda: 2)
+    bed.intake = replace(bed.intake, slots=bed.slots)
+    seen = []
+
+    def model():
+        while (batch := bed.slots.next(wait=True)) is not None:
+            seen.extend(photo.task.photo_id for photo in batch.photos)
+            bed.slots.recycle(batch)
+            if len(seen) == 7:
+                assert sorted(seen) == list(range(3, 10))
+                others.set()
+
+    consumer = threading.Thread(target=model, daemon=True)
+    consumer.start()
+    bed.run(decoding=4)
+    join([consumer])
+    assert others.is_set()
+    assert sorted(seen + bed.decoded) == list(range(10))  # `run` takes the last batch, if it is quicker
+
+
 def test_a_stop_passes_over_what_is_not_decoded_yet():
     bed = Bed(photos=100, hook=lambda _: bed.stop.set())
     bed.run(decoding=1)
@@ -199,7 +225,7 @@ def test_a_stop_passes_over_what_is_not_decoded_yet():
 
 
 def test_photos_of_a_lost_shard_are_passed_over():
-    bed = Bed(photos=100, hook=lambda _: bed.holdings.drop([1]), limit=4 * SIZE)
+    bed = Bed(photos=100, hook=lambda _: bed.holdings.drop(bed.holdings.leases()), limit=4 * SIZE)
     bed.run(fetching=2, decoding=1)
     assert 1 <= len(bed.decoded) <= 1 + 4 + 2  # in hand, fetched already, and about to be
     assert bed.ended == {}

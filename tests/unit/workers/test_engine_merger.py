@@ -32,11 +32,11 @@ class Recording(Merger):
         return Merged(stored=len(batch), closed={}, finished=frozenset(ids) - self.lost)
 
 
-def result(shard_id):
+def result(shard_id, photo_id=0):
     task = PhotoTask(
         job_id=1,
         shard_id=shard_id,
-        photo_id=1,
+        photo_id=photo_id,
         content_rev=1,
         bucket="s3://b",
         key="k",
@@ -53,7 +53,7 @@ def made(monkeypatch):
     monkeypatch.setattr(merger, "LONGEST_WAIT_SECONDS", 0.1)
     holdings = Holdings()
     for shard_id, photos in ((1, 3), (2, 2), (3, 1000)):
-        holdings.add(Lease(work_id=shard_id, job_id=1, epoch=1), photos)
+        holdings.add(Lease(work_id=shard_id, job_id=1, epoch=1), range(photos))
     return Recording(
         database=None, registered=None, holdings=holdings, patience_seconds=1, patience=Patience(seconds=0.2)
     )
@@ -61,8 +61,8 @@ def made(monkeypatch):
 
 def drain(made, *shards):
     results = Channel()
-    for shard_id in shards:
-        results.put([result(shard_id)])
+    for n, shard_id in enumerate(shards):
+        results.put([result(shard_id, photo_id=shards[:n].count(shard_id))])
     results.close()
     made.drain(results)
 

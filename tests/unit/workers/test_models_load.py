@@ -1,6 +1,7 @@
 """Which backend is taken, how many photos a batch has, and what becomes of logits: no model needed."""
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def test_without_torch_nothing_is_loaded(monkeypatch):
     monkeypatch.setattr(loading, "find_spec", lambda _: None)
     with pytest.raises(ConfigurationError, match="torch is not installed"):
         loading.load(SPEC, SPEC.decision)
+
+
+def test_nobody_looks_for_a_gpu_that_is_not_wanted(monkeypatch):
+    def refuse():
+        raise AssertionError("it would import torch")
+
+    monkeypatch.setattr(loading, "_has_gpu", refuse)
+    monkeypatch.setattr(loading, "find_spec", lambda name: name == "torch" or None)
+    with pytest.raises(ConfigurationError, match="OpenVINO is not installed"):
+        loading.load(SPEC, SPEC.decision, runtime="openvino")
+
+
+def test_without_a_driver_torch_is_not_asked_for_a_gpu(monkeypatch):
+    def refuse(_):
+        raise OSError("no such library")
+
+    monkeypatch.setattr(loading.ctypes, "CDLL", refuse)
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
+    assert not loading._has_gpu()
 
 
 @pytest.mark.parametrize(

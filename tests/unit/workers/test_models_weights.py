@@ -1,7 +1,9 @@
 """Weights files are found, hashed before they are parsed, and never taken from where nobody said."""
 
 import dataclasses
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,18 @@ def test_a_package_that_has_no_such_file_is_refused(uri: str, package: Path) -> 
 def test_a_file_that_is_gone_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="put it back"):
         weights.find(Weights(uri=str(tmp_path / "gone.pth"), sha256=SHA256))
+
+
+def test_a_full_disk_is_said_to_be_one_and_leaves_nothing(tmp_path: Path) -> None:
+    class Full:
+        def client(self) -> "Full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        place = "S3"
+
+    with pytest.raises(ConfigurationError, match=r"No space left on device\); make room"):
+        weights.bring("s3://bucket/key", tmp_path, Full())  # type: ignore[arg-type]
+    assert list((tmp_path / weights.CACHE).iterdir()) == []
 
 
 def test_what_lies_in_the_cache_under_its_hash_is_used(tmp_path: Path) -> None:
