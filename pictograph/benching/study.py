@@ -171,8 +171,7 @@ class _Rounds:
         efforts = []
         while (shard_id := scratch.pending_shard(self._bench, job_id)) is not None:
             stream = Stream(self._bench, threading.Event())
-            stream.run(shard_id)
-            if stream.effort is None:
+            if not stream.run(shard_id):
                 raise ServiceDown("A shard of the scratch ledger cannot be claimed; try again.")
             efforts.append(stream.effort)
         return efforts

@@ -359,30 +359,34 @@ def test_a_model_that_breaks_ends_the_stream_and_no_photo_is_blamed(library, err
     assert {row.failures for row in library.ledger.shards(job_id)} == {0}  # progress has cleared them
 
 
-def test_a_thread_that_cannot_be_started_leaves_none_behind(library, monkeypatch):
-    """Else a feeder that nobody waits for would go on to claim shards."""
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), KeyboardInterrupt("Ctrl-C")])
+@pytest.mark.parametrize("where", ["merge", "close"])
+def test_a_stream_that_breaks_between_its_steps_leaves_no_thread_behind(library, where, error, monkeypatch):
+    """Else a feeder that nobody waits for would go on to claim shards, and a decoder write into the next one's rows."""
     library.put(60)
     job_id = library.list()
     stream = library.stream()
-    start, steps = threading.Thread.start, []
+    start, fetch, steps = threading.Thread.start, Fetcher.fetch, []
 
     def refuse(thread):
-        if thread.name == "merge":
-            raise RuntimeError("can't start new thread")
+        if thread.name == where:
+            raise error
         steps.append(thread)
         start(thread)
+
+    def slowly(fetcher, task):
+        time.sleep(0.1)  # so that none has ended by itself
+        return fetch(fetcher, task)
 
     first = library.first(job_id)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
-        with pytest.raises(RuntimeError, match="new thread"):
+        patched.setattr(Fetcher, "fetch", slowly)
+        with pytest.raises(type(error)):
             stream.run(first)
-    for thread in steps:
-        thread.join(10)
-        assert not thread.is_alive(), thread.name
+    assert [thread.name for thread in steps if thread.is_alive()] == []
+    library.check_nothing_held(job_id)
     library.forget_the_pause()
-    library.ledger.expire(died=False)  # of a shard that was claimed at the last moment
-    library.ledger.database.run(lambda c: redrive.expire_shards(c, 10, LEASE_SECONDS))
     library.run_all(job_id)
     library.check_all_done(job_id)
 

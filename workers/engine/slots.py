@@ -80,13 +80,14 @@ class Slots:
         self._ready: list[_Filling] = []
         self._filled_at = time.monotonic()
         self._ended = self._aborted = False
-        lock = threading.Lock()
-        self._room = threading.Condition(lock)  # a row may be free
-        self._news = threading.Condition(lock)  # a batch may be ready, or has begun to fill
+        #: Taken by itself, not through its conditions, which take it in Python code: an interrupt there would keep it.
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)  # a row may be free
+        self._news = threading.Condition(self._lock)  # a batch may be ready, or has begun to fill
 
     def take(self) -> Row:
         """A row to write to; waits for one. Aborted where there will be none."""
-        with self._room:
+        with self._lock:
             while (batch := self._with_room()) is None:
                 if self._aborted:
                     raise Aborted
@@ -97,7 +98,7 @@ class Slots:
 
     def fill(self, row: Row, photo: Photo) -> None:
         """The row's pixels are written."""
-        with self._news:
+        with self._lock:
             row.batch.photos[row.index] = photo
             self._filled_at = time.monotonic()
             self._pass_on(row.batch)
@@ -106,20 +107,20 @@ class Slots:
 
     def end(self) -> None:
         """No more photos will come; every row that was taken is filled."""
-        with self._news:
+        with self._lock:
             self._ended = True
             self._news.notify()
 
     def abort(self) -> None:
         """Nobody is to wait any more."""
-        with self._news:
+        with self._lock:
             self._ended = self._aborted = True
             self._room.notify_all()
             self._news.notify()
 
     def next(self, *, wait: bool) -> Batch | None:
         """The next batch; None where, without waiting, none is full, and else only where no more will come."""
-        with self._news:
+        with self._lock:
             while True:
                 if self._ended:
                     self._seal()
@@ -131,7 +132,7 @@ class Slots:
 
     def recycle(self, batch: Batch) -> None:
         """The model is done with the batch's memory."""
-        with self._room:
+        with self._lock:
             self._idle.append(batch.buffer)
             self._room.notify(len(batch.buffer))
 

@@ -35,6 +35,7 @@ class Stream:
         self._stop = stop
         self._deadline = time.monotonic() + LONGEST_SECONDS
         self._failure: BaseException | None = None
+        self._threads: list[threading.Thread] = []
         self._holdings = Holdings()
         self._tasks: Channel[PhotoTask] = Channel()
         self._results: Channel[list[PhotoResult]] = Channel()
@@ -98,6 +99,8 @@ class Stream:
             self._fail(exc)
             for channel in (self._tasks, self._intake.fetched, self._results):
                 channel.close()
+            for thread in self._threads:  # the next stream uses the same buffers, and what they claim is handed back
+                thread.join()
             raise
         finally:
             self.bench.heart.watch(None)
@@ -141,6 +144,7 @@ class Stream:
 
         thread = threading.Thread(target=timed, name=name, daemon=True)
         thread.start()
+        self._threads.append(thread)
         return thread
 
     def _guarded(self, step: Callable[[], None]) -> None:

@@ -1,5 +1,6 @@
 """The ring of batch buffers: rows are filled in any order, by many; batches go when they are full, late or last."""
 
+import signal
 import threading
 import time
 
@@ -141,6 +142,34 @@ def test_who_waits_for_a_row_or_a_batch_ends_when_the_stream_does():
         thread.join(SOON)
     assert sorted(ends) == ["decoder", "model"]
     fill(slots, rows[0], 1)  # who has a row may still give it back
+
+
+def test_ctrl_c_while_the_model_waits_for_the_lock_does_not_keep_it():
+    """Else no thread of the stream could ever go on, nor be told to end."""
+    inside = threading.Event()
+
+    def size():  # called with the lock held
+        inside.set()
+        time.sleep(0.2)  # meanwhile the model has come to wait for the lock
+        signal.raise_signal(signal.SIGINT)
+        return ROWS
+
+    slots = ring(size=size)
+    decoder = threading.Thread(target=slots.take)
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012 - on a slow machine it may come before the model waits
+            decoder.start()
+            inside.wait()
+            slots.next(wait=True)
+    finally:
+        signal.signal(signal.SIGINT, usual)
+    ending = threading.Thread(target=slots.abort, daemon=True)
+    for thread in (decoder, ending):
+        if thread is ending:
+            thread.start()
+        thread.join(SOON)
+        assert not thread.is_alive()
 
 
 def test_many_threads_lose_and_mix_up_nothing(monkeypatch):
