@@ -263,7 +263,8 @@ def test_service_gets_well_works_and_ends(name, endpoints, database, pythons, tm
         until(healthy, process, log)
         process.terminate()  # as `docker stop` does: the first process only
         assert process.wait(STOP_SECONDS) in (0, 128 + signal.SIGTERM), log.read_text()
-    assert not (tmp_path / "home").exists(), "it started servers of its own: compose does not name them all"
+    left = {path.name for path in (tmp_path / "home").glob("*")}  # an annotate worker keeps its converted network
+    assert left <= {"models"}, "it started servers of its own: compose does not name them all"
 
 
 def test_migrate_makes_the_tables(endpoints, database, pythons, tmp_path):

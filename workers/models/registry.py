@@ -155,7 +155,7 @@ def _unknown(name: str, known: tuple[str, ...]) -> str:
     close = get_close_matches(name, known, n=1)
     hint = f", did you mean {close[0]}" if close else ""
     command = _ADD.format(name=name) + ("" if ":" in name else _NETWORK)
-    return f"There is no model {name!r}{hint} (known: {', '.join(known)}); to add it: {command}"
+    return f"There is no model {name!r}{hint} (known: {', '.join(known)}); add it by `{command}`."
 
 
 def _reason(exc: Exception) -> str:

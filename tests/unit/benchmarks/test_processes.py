@@ -71,7 +71,7 @@ def test_a_watch_keeps_the_time_of_processes_that_nobody_counts():
         process.stdin.flush()
         assert process.stdout.readline() == "over\n"
         assert cpu_seconds(tree(process.pid)) < 1.0
-        assert watch.stop().cpu_seconds >= 1.5
+        assert watch.stop().cpu_seconds >= 1.4  # the kernel counts in ticks
         end(process.pid)
 
 
