@@ -14,7 +14,13 @@ from workers.models.classifier import Classifier
 SPARE_BUFFERS = 2  # beside those that the model works on: one is being filled, one is full
 REQUESTS_PER_CORE = 8  # a core tags about 100 photos a second, and an answer may take 80 ms
 REQUESTS = range(16, 128 + 1)  # fewer leave an idle machine waiting for a distant store, more cost memory and order
-PHOTOS_PER_REQUEST = 4  # between store and decoder: one under way, the others for when answers are slow to come
+#: Between store and decoder, fetched in bursts: when a quarter is left, up to all of it. An object store on the same
+#: two cores took 0.38 instead of 0.89 CPU-ms a photo, because it is not woken for each.
+PHOTOS_PER_REQUEST = 16
+BURST_AT = 4
+#: Decoders give way to the model, and nobody is interrupted for a thread that wakes up (SCHED_BATCH): so they take
+#: turns by the batch instead of by the photo, and find their caches as they left them: about 15 % more photos a second.
+DECODER_NICENESS = 10
 CORES_BESIDE_A_GPU = 2  # for our own threads and the client of the object store
 SHARDS_AHEAD = 2  # claimed beside the one in work, and as many more as the buffers hold
 MEGABYTE = 1024 * 1024
@@ -49,6 +55,7 @@ class Tuning:
     fetch_threads: int  # requests in flight
     fetch_bytes: int  # of photos between store and decoder
     fetch_photos: int  # of them, whatever their size
+    fetch_again_photos: int  # once there were so many, the next are fetched when no more than these are left
     shards_ahead: int  # claimed beside the one in work
 
     def __str__(self) -> str:
@@ -78,8 +85,14 @@ def tune(settings: Settings, machine: Machine, classifier: Classifier) -> Tuning
         fetch_threads=requests,
         fetch_bytes=settings.fetch_bytes,
         fetch_photos=PHOTOS_PER_REQUEST * requests,
+        fetch_again_photos=PHOTOS_PER_REQUEST * requests // BURST_AT,
         shards_ahead=SHARDS_AHEAD + waiting // settings.shard_photos,
     )
+
+
+def settle() -> None:
+    """Have this thread, and those it starts from now on, run in longer stretches: nobody waits for a single photo."""
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def look() -> Machine:

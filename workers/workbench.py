@@ -57,6 +57,7 @@ def build_bench(settings: Settings) -> Bench:
     Raises:
         ConfigurationError, ServiceDown, ModelError: a part is missing, away, or not what it should be.
     """
+    tuning.settle()
     database = open_database(settings, "pictograph annotate")
     spec = registry.chosen(settings)
     registered = register(database, spec)
@@ -72,7 +73,12 @@ def build_bench(settings: Settings) -> Bench:
     classifier.verify()
     tuned = tuning.tune(settings, machine, classifier)
     log.info("%s", tuned)
-    decoders = DecodePool(tuned.decode_processes, spec.target, max_photo_bytes=settings.max_photo_bytes)
+    decoders = DecodePool(
+        tuned.decode_processes,
+        spec.target,
+        max_photo_bytes=settings.max_photo_bytes,
+        niceness=tuning.DECODER_NICENESS,
+    )
     heart = Heart(database, worker_id(), annotate_queue(spec.name), settings.lease_seconds)
     bench = Bench(
         settings=settings,

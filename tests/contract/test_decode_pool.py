@@ -313,3 +313,9 @@ time.sleep(60)
         parent.kill()
     psutil.wait_procs([child], timeout=5)
     assert not child.is_running()
+
+
+def test_children_give_way_as_far_as_they_are_told():
+    with DecodePool(1, niceness=7) as decoders:
+        decoders.decode(photo())
+        assert [os.getpriority(os.PRIO_PROCESS, pid) for pid in decoders.pids] == [7]

@@ -45,6 +45,7 @@ TUNING = Tuning(
     fetch_threads=4,
     fetch_bytes=1_000_000,
     fetch_photos=16,
+    fetch_again_photos=4,
     shards_ahead=2,
 )
 

@@ -45,10 +45,12 @@ class DecodePool:
         timeout_seconds: float = 5.0,
         *,
         max_photo_bytes: int = MAX_PHOTO_BYTES,
+        niceness: int = 0,
     ) -> None:
         """Start `processes` children; returns before they are ready.
 
-        A photo gets `timeout_seconds` of processor time, and six times that on the clock.
+        A photo gets `timeout_seconds` of processor time, and six times that on the clock. The children give way to
+        other processes by `niceness`, 0 to 19.
         """
         if processes < 1:
             raise ValueError(f"a decode pool needs at least one process, not {processes}")
@@ -56,7 +58,9 @@ class DecodePool:
         self.max_photo_bytes = max_photo_bytes
         self._closed = False
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="decode-start")
-        self._children = [Child(cpu_seconds=timeout_seconds, input_bytes=max_photo_bytes) for _ in range(processes)]
+        self._children = [
+            Child(cpu_seconds=timeout_seconds, input_bytes=max_photo_bytes, niceness=niceness) for _ in range(processes)
+        ]
         self._idle: queue.LifoQueue[Child] = queue.LifoQueue()
         for child in self._children:
             self._start(child)

@@ -35,8 +35,9 @@ class DecodeUnavailable(ServiceDown):
 class Child:
     """A child process with its slot. `start` must run in a thread that outlives the child (see `sandbox`)."""
 
-    def __init__(self, *, cpu_seconds: float, input_bytes: int) -> None:
+    def __init__(self, *, cpu_seconds: float, input_bytes: int, niceness: int = 0) -> None:
         self.cpu_seconds = cpu_seconds
+        self.niceness = niceness
         self.slot = Slot.create(input_bytes)
         self.asked = 0  # jobs of the running process
         self._ready = False
@@ -68,6 +69,8 @@ class Child:
             )
         except OSError as error:
             raise DecodeUnavailable("No decode process can be started; look at memory and process limits.") from error
+        if self.niceness:
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self.niceness)
         os.set_blocking(_fd(self._process.stdin), False)  # a child that never reads must not make us wait
         self.asked = 0
 

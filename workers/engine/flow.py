@@ -52,11 +52,16 @@ class Channel(Generic[T]):
 
 
 class Budget:
-    """How much may be in hand at a time, in the order of asking. One piece larger than all of it passes alone."""
+    """How much may be in hand at a time, in the order of asking. One piece larger than all of it passes alone.
 
-    def __init__(self, limit: int) -> None:
+    Once it is used up, nobody passes until no more than `resume` is in hand: work then comes in bursts.
+    """
+
+    def __init__(self, limit: int, resume: int | None = None) -> None:
         self.limit = limit
+        self._resume = limit if resume is None else resume
         self._used = 0
+        self._used_up = False
         self._aborted = False
         self._turn = threading.Lock()  # who waits for room keeps it, so that smaller pieces do not overtake for ever
         self._freed = threading.Condition()
@@ -64,9 +69,10 @@ class Budget:
     def acquire(self, amount: int) -> None:
         """Wait for room; Aborted where there will be none."""
         with self._turn, self._freed:
-            while self._used and self._used + amount > self.limit:
+            while self._used and (self._used_up or self._used + amount > self.limit):
                 if self._aborted:
                     raise Aborted
+                self._used_up = True
                 self._freed.wait()
             self._used += amount
 
@@ -74,7 +80,10 @@ class Budget:
         """So much is done with."""
         with self._freed:
             self._used -= amount
-            self._freed.notify()
+            if self._used <= self._resume:
+                self._used_up = False
+            if not self._used_up:
+                self._freed.notify()
 
     def abort(self) -> None:
         """Nobody is to wait any more."""

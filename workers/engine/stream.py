@@ -68,7 +68,7 @@ class Stream:
             decoders=bench.decoders,
             holdings=self._holdings,
             bytes_in_hand=Budget(bench.tuning.fetch_bytes),
-            photos_in_hand=Budget(bench.tuning.fetch_photos),
+            photos_in_hand=Budget(bench.tuning.fetch_photos, resume=bench.tuning.fetch_again_photos),
             slots=self._slots,
             results=self._results,
             stopping=self._stopping,

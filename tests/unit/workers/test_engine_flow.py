@@ -104,3 +104,23 @@ def test_who_waits_for_bytes_ends_when_the_stream_does():
     budget.abort()
     assert all(map(ended, waiting))
     assert ends == [True] * 3
+
+
+def test_a_used_up_budget_opens_again_when_little_is_left():
+    budget, passed = Budget(4, resume=1), []
+    for _ in range(4):
+        budget.acquire(1)
+
+    def next_two():
+        for _ in range(2):
+            budget.acquire(1)
+            passed.append(1)
+
+    waiting = started(next_two)
+    for _ in range(2):
+        waiting.join(0.05)
+        budget.release(1)
+    waiting.join(0.05)
+    assert passed == []  # two are left, and one may be
+    budget.release(1)
+    assert ended(waiting)
