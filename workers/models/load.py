@@ -13,7 +13,7 @@ from workers.models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 
-CPU_BATCH = 64  # photos; on two cores 2 % faster than 32, and more gain nothing
+CPU_BATCH = 32  # photos; on two cores 64 and 128 were as fast within the noise, and fewer cost more Python for each
 GPU_BATCHES = (16, 512)  # photos, the least and the most; above that a GPU gains nothing
 BYTES_PER_PIXEL = 600  # of activations that a network holds at a time; resnet50 needs about 200, wide ones more
 GPU_SHARE = 0.5  # of the free memory
