@@ -68,8 +68,11 @@ def s3(settings: Settings) -> S3Access:
 
 
 @pytest.fixture
-def bucket(s3: S3Access, request: pytest.FixtureRequest) -> str:
-    """A bucket of the test's own."""
+def bucket(s3: S3Access, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A bucket of the test's own; deleted, because the server sets disk aside for each that there is."""
     name = "test-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[:50].strip("-")
     create_bucket(s3, name)
-    return name
+    yield name
+    client = s3.client()
+    if name in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.delete_bucket(Bucket=name)  # this server takes what is in it along

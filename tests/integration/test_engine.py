@@ -210,6 +210,9 @@ def library(ledger, ledger_settings, decoders, request):
     yield found
     for heart in found.hearts:
         heart.stop()
+    client = S3Access.of(settings).client()
+    if name in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.delete_bucket(Bucket=name)  # the server sets disk aside for each that there is
     steps = {"feed", "fetch", "decode", "merge", "close"}
     assert [thread.name for thread in threading.enumerate() if thread.name in steps] == []
 
