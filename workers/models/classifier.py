@@ -23,7 +23,7 @@ class Classifier(Protocol):
     spec: ModelSpec
     runtime: str  # "openvino", "torch"
     device: str  # as it is printed: "cpu", "cuda:0 NVIDIA H200"
-    precision: str  # "bf16", "fp32", "int8"
+    precision: str  # "bf16", "fp32"
     batch_photos: int  # photos of a full batch
     in_flight: int  # batches that may be pending at a time
 
