@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outcomes import same
 
 from pipeline.errors import ModelError
 from taxonomy.decide import decide
@@ -47,15 +48,6 @@ def photos(shared_photos):
     files = sorted((shared_photos / "imagenet").glob("*.JPEG"))[::5]
     labels = load_taxonomy(SPEC.taxonomy).labels
     return decoded(files), [labels.index(path.name.split("_")[0]) for path in files]
-
-
-def same(mine, its):
-    """Two outcomes are equal, bit by bit."""
-    for one, other in ((mine, its), (mine.kept, its.kept)):
-        for field in dataclasses.fields(one):
-            found, wanted = getattr(one, field.name), getattr(other, field.name)
-            if isinstance(wanted, np.ndarray):
-                np.testing.assert_array_equal(found, wanted, err_msg=field.name)
 
 
 def test_photographs_are_recognised(model, photos):

@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+from outcomes import same
 
 from pipeline.errors import DeviceLost, ModelError
 from taxonomy.decide import decide
@@ -60,14 +61,6 @@ def photos():
     """Seven drawn pictures that differ."""
     drawn = [draw(canary.picture, 224) for canary in SPEC.canaries]
     return np.stack([*drawn, *(picture[:, ::-1] for picture in drawn), drawn[0][::-1] // 2])
-
-
-def same(mine, its):
-    for one, other in ((mine, its), (mine.kept, its.kept)):
-        for field in dataclasses.fields(one):
-            found, wanted = getattr(one, field.name), getattr(other, field.name)
-            if isinstance(wanted, np.ndarray):
-                np.testing.assert_array_equal(found, wanted, err_msg=field.name)
 
 
 def test_what_is_decided_is_what_the_host_decides_from_the_same_probabilities(model, photos):

@@ -1,9 +1,8 @@
 """The GPU's backend on a GPU: what `tests/contract/test_models_cuda.py` cannot see on a CPU."""
 
-import dataclasses
-
 import numpy as np
 import pytest
+from outcomes import same
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -36,14 +35,6 @@ def photos():
     shifts = range(0, 224, 10)
     made = [np.roll(picture, at, axis=1) // (1 + at % 3) for at in shifts for picture in drawn]
     return np.stack(made[:64]).astype(np.uint8)
-
-
-def same(mine, its):
-    for one, other in ((mine, its), (mine.kept, its.kept)):
-        for field in dataclasses.fields(one):
-            found, wanted = getattr(one, field.name), getattr(other, field.name)
-            if isinstance(wanted, np.ndarray):
-                np.testing.assert_array_equal(found, wanted, err_msg=field.name)
 
 
 def test_it_is_what_auto_chooses():
