@@ -203,6 +203,8 @@ job = Table(
     _now(),
     Column("started_at", Moment),
     Column("finished_at", Moment),
+    Column("paused_by", Text),
+    Column("paused_at", Moment),
     CheckConstraint("kind in ('s3', 'folder', 'manifest')", name="kind"),
     CheckConstraint("scope in ('missing', 'failed', 'stale', 'all')", name="scope"),
     Index("job_open_idx", "job_id", postgresql_where=text("state < 10")),
@@ -246,11 +248,13 @@ shard = Table(
     Column("error", Text),
     Column("published_at", Moment),
     Column("next_attempt_at", Moment),
+    Column("dead_workers", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     Index("shard_job_id_idx", "job_id"),
     # Neither lease_until nor published_at is indexed: renewing a lease must stay a heap-only update.
     Index("shard_pending_idx", "model_id", text("priority DESC"), "shard_id", postgresql_where=text("state = 0")),
     Index("shard_taken_idx", "shard_id", postgresql_where=text("state in (1, 2)")),
-    comment="At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains.",
+    comment="At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains. "
+    "dead_workers: whom the deaths were; who comes back takes his away.",
     postgresql_with={"fillfactor": "70"},
 )
 
@@ -301,7 +305,38 @@ worker = Table(
     Column("started_at", Moment, nullable=False, server_default=func.now()),
     Column("last_seen", Moment, nullable=False, server_default=func.now()),
     Column("last_progress", Moment),
-    comment="A worker process and when it was last heard of.",
+    Column("host", Text, nullable=False, server_default=text("''")),
+    Column("process_id", Integer, nullable=False, server_default=text("0")),
+    Column("last_rung", Moment),
+    Column("trouble", Text),
+    Column("trouble_since", Moment),
+    comment="A worker process and when it was last heard of. process_id: what a supervisor started, on host. "
+    "last_rung: when a message last reached it. trouble: what it waits for.",
+)
+
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("queue", Text, primary_key=True),
+    Column("host", Text, primary_key=True),
+    Column("failures", Integer, nullable=False),
+    Column("opened_at", Moment, nullable=False, server_default=func.now()),
+    Column("next_attempt_at", Moment, nullable=False),
+    Column("reason", Text, nullable=False),
+    comment="A model that does not work on a machine: nobody there serves its queue before next_attempt_at.",
+)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    Column("user_id", BigInteger, ForeignKey("core.app_user.user_id"), primary_key=True),
+    Column("requested_at", Moment, nullable=False, server_default=func.now()),
+    Column("finished_at", Moment),
+    Column("photos", BigInteger, nullable=False, server_default=text("0")),
+    Column("results", BigInteger, nullable=False, server_default=text("0")),
+    Column("thumbnails", BigInteger, nullable=False, server_default=text("0")),
+    Column("items", BigInteger, nullable=False, server_default=text("0")),
+    comment="A user being erased, or erased: how many rows of each kind were deleted so far.",
 )
 
 photo_result = Table(

@@ -73,6 +73,8 @@ def page_of(refs=(), refusals=(), gone=(), last=True, cursor=None):
 
 EMPTIED = [
     "thumbnail",
+    "erasure",
+    "breaker",
     "job_missing",
     "job_item",
     "job_count",
