@@ -11,7 +11,7 @@ PEERS_READY := $(PEERS)/.ready
 PIP = $(PYTHON) -m pip --python $(1)/bin/python --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check benchmark peers lock clean
+.PHONY: help setup demo up test chaos check benchmark peers lock audit clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ up: $(READY)  ## run servers, workers and API on this machine until Ctrl-C
 
 test: $(READY)  ## run all tests
 	$(BIN)/pytest -q $(ARGS)
+
+chaos: $(READY)  ## break everything at random for 25 minutes, and see that nothing is lost or counted twice
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(READY)  ## lint, formatting, types and import rules
 	$(BIN)/ruff check .
@@ -52,6 +55,13 @@ lock: $(READY)  ## write requirements/*.txt from pyproject.toml
 	$(LOCK) --group build $(AS_TESTED) --output-file requirements/build.txt
 	$(LOCK) pyproject.toml --extra worker --extra embedded --extra samples --group peers \
 		--output-file requirements/peers.txt
+
+# --strict: a package of which nothing is known, because the advisories are out of reach, is not one that is well.
+AUDIT := $(BIN)/uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip
+
+audit: $(READY)  ## ask whether anything is known against the locked packages; needs the network
+	@ignored=$$(awk '!/^#/ && NF {print "--ignore-vuln " $$1}' requirements/ignored-advisories); \
+	for list in api worker build dev; do $(AUDIT) $$ignored --requirement requirements/$$list.txt || exit 1; done
 
 clean:  ## remove all that was made here; the data folder stays
 	rm -rf $(VENV) $(PEERS) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

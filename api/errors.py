@@ -24,6 +24,7 @@ from pipeline.errors import (
     SkipPhoto,
     Throttled,
 )
+from pipeline.plain import visible
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,10 @@ class Problem(PictographError):
         errors: Sequence[Mapping[str, str]] = (),
         retry: int | None = None,
     ) -> None:
-        super().__init__(detail)
+        super().__init__(visible(detail))
         self.status = status
         self.code = code
-        self.errors = list(errors)
+        self.errors = [{name: visible(text) for name, text in each.items()} for each in errors]
         self.retry_after_seconds = retry
 
 
@@ -124,7 +125,7 @@ def respond(request: Request, error: Exception) -> Response:
         "title": problem.status.phrase,
         "status": int(problem.status),
         "detail": str(problem),
-        "instance": request.url.path,
+        "instance": visible(request.url.path),
         "code": problem.code,
         "request_id": request.state.request_id,
         **({"errors": problem.errors} if problem.errors else {}),

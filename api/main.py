@@ -11,13 +11,15 @@ import uvicorn
 from api.app import create_app
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
+from pipeline.sources.allowed import Allowed
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access
+from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from workers.decode.pool import DecodePool
 
 CONNECTIONS = 16  # to the database; threads beyond these wait
-STATEMENT_SECONDS = 5.0  # nobody waits longer for a page; a slow query must not hold a connection
+STATEMENT_SECONDS = 2.0  # nobody waits longer for a page; a slow query must not hold a connection
 DECODE_PROCESSES = 2
 DRAIN_SECONDS = 10
 
@@ -32,10 +34,10 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
     url = settings.database_url.get_secret_value()
     with (
         _listening(settings.api_host, settings.api_port) as listener,
-        Database(url, "pictograph api", CONNECTIONS, statement_seconds=STATEMENT_SECONDS) as database,
+        Database(url, "pictograph api", CONNECTIONS, role=Role.API, statement_seconds=STATEMENT_SECONDS) as database,
         DecodePool(DECODE_PROCESSES, max_photo_bytes=settings.max_photo_bytes) as decoder,
     ):
-        app = create_app(settings, database, Objects(S3Access.of(settings)), decoder)
+        app = create_app(settings, database, Objects(S3Access.of(settings), Allowed.of(settings)), decoder)
         config = uvicorn.Config(
             app,
             log_config=None,

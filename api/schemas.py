@@ -125,7 +125,7 @@ class JobOut(BaseModel):
             user_rule=job.user_rule,
             fixed_user=job.fixed_user,
             model=job.model,
-            state=job.state.name.lower(),
+            state=job.condition,
             error=job.error,
             notes=list(job.notes),
             listing=job.listing,

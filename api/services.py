@@ -18,6 +18,7 @@ from pipeline.settings import Settings
 from pipeline.store import queries
 from pipeline.store.policies import active_policy, coarsen_totals
 from pipeline.store.queries import ActiveModel, PhotoPlace
+from pipeline.store.roles import see_everybody
 from pipeline.store.session import Database
 from taxonomy import graph
 from taxonomy.graph import Taxonomy
@@ -55,6 +56,15 @@ class UserProfile:
     policy: Policy
 
 
+def bound(connection: Connection) -> Connection:
+    """The connection, its transaction bound to what its caller may see, by row-level security.
+
+    Callers have no names yet: everybody sees everything. Where they get some, this is the place that binds them.
+    """
+    see_everybody(connection)
+    return connection
+
+
 class Thumbnails:
     """Thumbnails, made on demand and kept in the database up to a cap."""
 
@@ -76,7 +86,7 @@ class Thumbnails:
             PhotoGone, PhotoChanged, PhotoUnreadable, ServiceDown: it cannot be had.
         """
         with self._database.transaction() as connection:
-            place = queries.photo_place(connection, photo_id)
+            place = queries.photo_place(bound(connection), photo_id)
             if place is None:
                 raise not_found(f"There is no photo {photo_id}.")
             cached = queries.cached_thumbnail(connection, photo_id, side, place.content_rev)
@@ -88,12 +98,12 @@ class Thumbnails:
         with self._my_turn():
             data = self._objects.read(place.bucket, place.key, place.etag, place.size)
             jpeg = self._decoder.thumbnail(data, side)
-        self._database.run(lambda c: queries.cache_thumbnail(c, photo_id, side, place.content_rev, jpeg))
+        self._database.run(lambda c: queries.cache_thumbnail(bound(c), photo_id, side, place.content_rev, jpeg))
         with self._lock:
             self._made += 1
             crowded = self._made % EVICT_EVERY == 1
         if crowded:
-            self._database.run(lambda c: queries.evict_thumbnails(c, self._cap_bytes))
+            self._database.run(lambda c: queries.evict_thumbnails(bound(c), self._cap_bytes))
         return jpeg
 
     @contextmanager
@@ -114,12 +124,18 @@ class Services:
     database: Database
     thumbnails: Thumbnails
 
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction of whoever asks."""
+        with self.database.transaction() as connection:
+            yield bound(connection)
+
 
 def active_model(connection: Connection) -> ActiveModel:
-    """The model whose results are shown; ConfigurationError before the first worker has registered one."""
+    """The model whose results are shown; ConfigurationError before one is registered."""
     model = queries.active_model(connection)
     if model is None:
-        raise ConfigurationError("No model is registered yet; start a worker: `pictograph worker`.")
+        raise ConfigurationError("No model is registered yet; run `pictograph migrate`.")
     return model
 
 

@@ -33,7 +33,7 @@ from benchmarks.photos import Photo
 from benchmarks.race import ENTRIES, Run, Servers
 from benchmarks.report import OURS, report, running_order, table
 from pictograph import stack
-from pictograph.places import servers
+from pictograph.places import servers, uploading
 from pictograph.stack.home import Home
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, create_bucket
@@ -167,7 +167,8 @@ def _point(run: Run, count: int) -> dict[str, Any]:
 def _job(settings: Settings, prefix: str, keys: Sequence[str], scratch: Path) -> Job:
     access = S3Access.of(settings)
     assert settings.database_url is not None
-    assert settings.broker_url is not None
+    with stack.open(settings.home) as known:
+        broker_url = known.broker_admin_url  # the peers' queues are theirs, and closed to our own user
     return Job(
         endpoint_url=access.endpoint_url or "",
         access_key_id=access.access_key_id or "",
@@ -178,7 +179,7 @@ def _job(settings: Settings, prefix: str, keys: Sequence[str], scratch: Path) ->
         keys=tuple(keys),
         labels=load_taxonomy(TAXONOMY).labels,
         database_url=settings.database_url.get_secret_value(),
-        broker_url=settings.broker_url.get_secret_value(),
+        broker_url=broker_url,
         cores=len(os.sched_getaffinity(0)),
         batch=BATCH,
         scratch=str(scratch),
@@ -187,7 +188,7 @@ def _job(settings: Settings, prefix: str, keys: Sequence[str], scratch: Path) ->
 
 def _upload(settings: Settings, prefix: str, made: Iterable[Photo]) -> tuple[list[str], int]:
     """Put the photos below the prefix, a tenth of them to each user; their keys, and their bytes together."""
-    access = S3Access.of(settings)
+    access = S3Access.of(uploading(settings))
     create_bucket(access, settings.s3_bucket)
     store = S3Store(
         settings.s3_bucket,

@@ -39,6 +39,7 @@ from pipeline.settings import Settings
 from pipeline.store.catalogue import Registered, register_model
 from pipeline.store.merge import merge
 from pipeline.store.migrate import migrate
+from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from pipeline.store.totals import differences
 from taxonomy.decide import Decision, decide
@@ -68,20 +69,28 @@ def main() -> None:
         home = options.home or Path(scratch)
         with servers(Settings(home=home), DATABASE) as settings:
             assert settings.database_url is not None
-            with Database(settings.database_url.get_secret_value(), "merge benchmark") as database:
-                print(json.dumps(measure(database, options.photos, options.user_photos, options.batch), indent=2))
+            url = settings.database_url.get_secret_value()
+            with (
+                Database(url, "merge benchmark") as owner,
+                Database(url, "merge benchmark", role=Role.INGEST) as lister,
+                Database(url, "merge benchmark", role=Role.WORKER) as worker,
+            ):
+                found = measure(owner, lister, worker, options.photos, options.user_photos, options.batch)
+                print(json.dumps(found, indent=2))
         stack.wait_until_stopped(home)
 
 
-def measure(database: Database, photos: int, user_photos: int, batch: int) -> dict[str, object]:
-    """List, claim, merge three times; the figures of each."""
-    migrate(database)
+def measure(
+    owner: Database, lister: Database, worker: Database, photos: int, user_photos: int, batch: int
+) -> dict[str, object]:
+    """List, claim, merge three times, each in the role that does it; the figures of each."""
+    migrate(owner)
     taxonomy = load()
-    registered = database.run(lambda c: register_model(c, "drawn", b"drawn".ljust(32, b"\0"), taxonomy, Decision()))
-    meter = Meter(database)
-    listing = _list(database, registered, photos, user_photos, meter)
+    registered = owner.run(lambda c: register_model(c, "drawn", b"drawn".ljust(32, b"\0"), taxonomy, Decision()))
+    meter = Meter(lister, worker)
+    listing = _list(lister, registered, photos, user_photos, meter)
     with meter.phase() as claiming, meter.over(claiming, photos):
-        leases, tasks = _claim(database, registered)
+        leases, tasks = _claim(worker, registered)
     batches = [tasks[at : at + batch] for at in range(0, len(tasks), batch)]
     drawn = Drawn(taxonomy, registered)
     phases: dict[str, Phase] = {}
@@ -93,8 +102,8 @@ def measure(database: Database, photos: int, user_photos: int, batch: int) -> di
                 shape.update(_shape(results) if name == "first" else {})
                 last = leases if name == "first" and number == len(batches) - 1 else []
                 with meter.over(phases[name], len(mine)):
-                    _merge(database, registered, revision, results, last)
-    with database.transaction() as connection:
+                    _merge(worker, registered, revision, results, last)
+    with owner.transaction() as connection:
         wrong = differences(connection)
         rows = {
             table: connection.execute(text(f"SELECT count(*) FROM core.{table}")).scalar_one()
@@ -143,15 +152,16 @@ class Phase:
 class Meter:
     """Measures what this process and the server's processes use."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, *databases: Database) -> None:
         self._statements = defaultdict[str, float](float)
-        with database.transaction() as connection:
+        with databases[0].transaction() as connection:
             pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
         postmaster = psutil.Process(pid).parent()
         assert postmaster is not None
         self._postmaster = postmaster
-        event.listen(database.engine, "before_cursor_execute", self._before)
-        event.listen(database.engine, "after_cursor_execute", self._after)
+        for database in databases:
+            event.listen(database.engine, "before_cursor_execute", self._before)
+            event.listen(database.engine, "after_cursor_execute", self._after)
 
     @contextmanager
     def phase(self) -> Iterator[Phase]:

@@ -1,8 +1,8 @@
 """What `pictograph doctor` looks at. Each finding says what is so, or what to do."""
 
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import redis
@@ -12,6 +12,8 @@ from sqlalchemy import text
 from pictograph.places import own
 from pictograph.stack import Service
 from pipeline.errors import AccessDenied, ConfigurationError, PictographError, ServiceDown, SourceError
+from pipeline.ledger import audit
+from pipeline.ledger.audit import AUDITS, Patience
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, check_bucket
 from pipeline.store.migrate import current, newest
@@ -38,10 +40,14 @@ class Finding:
     what: str
     ok: bool
     detail: str
+    count: int = 0  # of what an audit of the ledger found, as the next two
+    ids: tuple[str, ...] = ()
+    repair: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """For machines."""
-        return asdict(self)
+        kept = asdict(self)
+        return kept if self.count else {name: kept[name] for name in ("what", "ok", "detail")}
 
 
 def examine(settings: Settings, checks: tuple[Check, ...]) -> list[Finding]:
@@ -83,7 +89,7 @@ def _postgres(settings: Settings) -> str:
         return f"{database.place}, version {number // 10000}.{number % 100}, revision {revision}"
 
 
-def _totals(settings: Settings, *, deep: bool = False) -> str:
+def _totals(settings: Settings) -> str:
     with open_database(settings, "pictograph doctor") as database, database.transaction() as connection:
         connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
         # The statistics' estimate; -1 where nothing was ever counted, none where there is no such table.
@@ -93,11 +99,14 @@ def _totals(settings: Settings, *, deep: bool = False) -> str:
             ).scalar_one()
             or 0
         )
-        if photos >= RECOUNTED_PHOTOS and not deep:
+        if photos >= RECOUNTED_PHOTOS:
             return f"not recounted (about {photos:,} photos); `pictograph doctor --deep` does it"
         wrong = differences(connection)
     if wrong:
-        raise ConfigurationError(f"{wrong} rows of the totals differ from a recount of the results; report this.")
+        raise ConfigurationError(
+            f"{wrong} rows of the totals differ from a recount of the results; `pictograph doctor --deep` says which, "
+            "and how to repair them."
+        )
     return "equal to a recount of the results"
 
 
@@ -145,12 +154,29 @@ def _model(settings: Settings) -> str:
     return f"canaries as measured; {tune(settings, look(), model)}"
 
 
+def examine_ledger(settings: Settings) -> list[Finding]:
+    """Everything that must not be in the ledger, or that nothing is; takes as long as there are photos."""
+    began = time.monotonic()
+    try:
+        with open_database(settings, "pictograph doctor") as database:
+            found = audit.lasting(database, Patience.of(settings))
+            with database.transaction() as connection:
+                photos: int = connection.execute(text("SELECT count(*) FROM core.photo")).scalar_one()
+    except PictographError as exc:
+        return [Finding(what="ledger", ok=False, detail=str(exc))]
+    if not found:
+        seconds = time.monotonic() - began
+        told = f"{len(AUDITS)} audits of {photos:,} photos found nothing, {seconds:.1f} s"
+        return [Finding(what="ledger", ok=True, detail=told)]
+    return [Finding(what=f.audit, ok=False, detail=str(f), count=f.count, ids=f.ids, repair=f.repair) for f in found]
+
+
 def every_check(*, deep: bool = False) -> tuple[Check, ...]:
-    """All checks; with `deep` also what takes as long as there are photos."""
+    """All checks; with `deep` those that `examine_ledger` does not make anyway."""
     return (
         ("versions", _versions),
         ("postgres", _postgres),
-        ("totals", partial(_totals, deep=deep)),
+        *([] if deep else [("totals", _totals)]),
         ("policy", _policy),
         ("broker", _broker),
         ("s3", _s3),

@@ -12,13 +12,14 @@ from sqlalchemy import Connection
 
 from pictograph.supervisor import Supervisor
 from pipeline.errors import ServiceDown
-from pipeline.ledger import jobs, work
+from pipeline.ledger import jobs, roster
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
-from pipeline.records import Code, ItemState
+from pipeline.records import Code, ItemState, JobState
 from pipeline.store.session import Database
 
 LOOK_SECONDS = 0.3
+RESTING_LOOK_SECONDS = 2.0  # at a job that is paused
 LONELY_SECONDS = 15.0  # without any worker for so long, say so
 
 REPORTED = (
@@ -55,7 +56,7 @@ def report(job: Job) -> Report:
     reasons = {code.name.lower(): n for code, n in job.by_code(*REPORTED).items() if code is not Code.NONE}
     return Report(
         job=job.job_id,
-        state=job.state.name.lower(),
+        state=job.condition,
         counts=counts,
         reasons=reasons,
         subtracted=job.subtracted,
@@ -121,7 +122,8 @@ def follow(
                 _draw(progress, bar, job, alone=watch.alone)
                 if job.state.ended:
                     return job
-            time.sleep(LOOK_SECONDS)
+            resting = job is not None and job.state is JobState.PAUSED
+            time.sleep(RESTING_LOOK_SECONDS if resting else LOOK_SECONDS)
 
 
 def _draw(progress: Progress, bar: TaskID, job: Job, *, alone: bool) -> None:
@@ -131,6 +133,7 @@ def _draw(progress: Progress, bar: TaskID, job: Job, *, alone: bool) -> None:
     if job.count(ItemState.RETRY):
         troubles.append(f"{job.count(ItemState.RETRY)} to be tried again")
     doing = "waiting for a worker" if alone else "listing" if job.listing else "tagging"
+    doing = job.condition if job.state is JobState.PAUSED else doing
     progress.update(
         bar, description=f"job {job.job_id}: {doing}", total=open_total, completed=done, failures=", ".join(troubles)
     )
@@ -141,7 +144,7 @@ def _settled_by_listing(job: Job) -> int:
 
 
 class _Watch:
-    """Looks at a job, and says once when nobody works on it or the database is away."""
+    """Looks at a job, and says once when it is paused, nobody works on it, or the database is away."""
 
     def __init__(self, database: Database, console: Console, supervisor: Supervisor | None) -> None:
         self._database = database
@@ -150,13 +153,20 @@ class _Watch:
         self.alone = False  # no worker was there at the last look
         self._since = time.monotonic()
         self._told = ""
+        self._resting = False  # it was paused at the last look
 
     def look(self, job_id: int) -> Job | None:
         try:
             with self._database.transaction() as connection:
                 job = jobs.find(connection, job_id)
-                if self._lonely(connection, job):
+                if job.state is JobState.PAUSED:
+                    self._since = time.monotonic()
+                    self._tell(_rests(job))
+                elif self._lonely(connection, job):
                     self._tell(self._nobody(job))
+                elif self._resting:
+                    self._tell(f"Job {job.job_id} goes on.")
+                self._resting = job.state is JobState.PAUSED
         except ServiceDown as exc:
             self._tell(f"{exc} Still waiting.")
             return None
@@ -164,7 +174,7 @@ class _Watch:
 
     def _lonely(self, connection: Connection, job: Job) -> bool:
         queue = INGEST_QUEUE if job.listing else annotate_queue(job.model)
-        self.alone = not (job.state.ended or work.living(connection, queue))
+        self.alone = not (job.state.ended or roster.living(connection, queue))
         if not self.alone:
             self._since = time.monotonic()
         return time.monotonic() - self._since > LONELY_SECONDS
@@ -180,3 +190,9 @@ class _Watch:
             return f"Job {job.job_id} waits: no {role} worker has come up; see {self._supervisor.log_of(role)}."
         command = role if job.listing else f"{role} --model {job.model}"
         return f"Job {job.job_id} waits: no worker is there for it; start one with `pictograph worker {command}`."
+
+
+def _rests(job: Job) -> str:
+    who, when = job.paused_by or "somebody", f" at {job.paused_at:%H:%M:%S} UTC" if job.paused_at else ""
+    resume = f"`pictograph jobs resume {job.job_id}`"
+    return f"Job {job.job_id} was paused by {who}{when}; still waiting: {resume} lets it go on."

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from pictograph import stack
 from pictograph.stack import Service
 from pictograph.stack.attach import OnWait
+from pictograph.stack.home import Home
 from pipeline.errors import ConfigurationError
 from pipeline.settings import PREFIX, Settings
 from pipeline.sources.s3 import AMAZON
@@ -68,6 +69,8 @@ def servers(
 ) -> Iterator[Settings]:
     """Settings in which every service of `need` has an address; embedded servers run for as long as the block does.
 
+    At an embedded S3 they may list and read, and nothing else (`uploading` gives more).
+
     Raises:
         ConfigurationError, ServiceDown: an address is none, or an embedded server is not installed or does not start.
     """
@@ -84,6 +87,13 @@ def servers(
             found["broker_url"] = SecretStr(endpoints.broker_url)
         if Service.S3 in missing:
             found["s3_endpoint_url"] = endpoints.s3_endpoint_url
-            found["s3_access_key_id"] = endpoints.s3_access_key_id
-            found["s3_secret_access_key"] = SecretStr(endpoints.s3_secret_access_key)
+            found["s3_access_key_id"] = endpoints.s3_reader_access_key_id
+            found["s3_secret_access_key"] = SecretStr(endpoints.s3_reader_secret_access_key)
         yield settings.model_copy(update=found)
+
+
+def uploading(settings: Settings) -> Settings:
+    """Settings of the embedded stack, which runs, with the right to make buckets and to write; workers lack it."""
+    secret = Home(settings.home).known_credentials()
+    key, word = secret.s3_access_key_id, SecretStr(secret.s3_secret_access_key)
+    return settings.model_copy(update={"s3_access_key_id": key, "s3_secret_access_key": word})

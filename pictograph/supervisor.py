@@ -18,6 +18,7 @@ from typing import Self
 
 from pictograph.stack.home import Home
 from pictograph.stack.processes import last_line, python, python_environment
+from pictograph.watchdog import Watchdog
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 
@@ -39,6 +40,7 @@ class _Process:
     started: float  # on the monotonic clock, as the next
     due: float | None = None  # when it is to be started again; None while it runs, or has been given up
     restarts: int = 0
+    stuck: bool = False  # it was ended because it did nothing
 
     def plan_restart(self, now: float) -> None:
         """Decide when to start it again: later from time to time, but soon after a long life."""
@@ -54,6 +56,7 @@ class Supervisor:
     _lock: int | None = field(default=None, init=False)
     _setpriv: str = field(default="", init=False)
     _failure: str = field(default="", init=False)  # why the workers cannot run; for the user to mend
+    watchdog_restarts: int = field(default=0, init=False)  # of workers that lived and did nothing
     _processes: list[_Process] = field(default_factory=list, init=False)
     _stop: threading.Event = field(default_factory=threading.Event, init=False)
     _ended: threading.Event = field(default_factory=threading.Event, init=False)
@@ -111,15 +114,21 @@ class Supervisor:
         return Home(self.settings.home).log(name)
 
     def _run(self) -> None:
+        watchdog = Watchdog(self.settings, self._ages)
         try:
             for arguments in WORKERS:
                 self._processes.append(_Process(arguments, self._spawn(arguments), time.monotonic()))
+            watchdog.start()
             while not self._stop.wait(WATCH_SECONDS):
+                while not watchdog.found.empty():
+                    stuck = watchdog.found.get()
+                    self._end_stuck(stuck.process_id, stuck.why)
                 for process in self._processes:
                     self._look(process, time.monotonic())
         except OSError as exc:
             self._failure = f"Workers cannot be started ({exc}); make room, or check {self.settings.home}."
         finally:
+            watchdog.stop()
             self._end_all()
             self._ended.set()
 
@@ -151,8 +160,25 @@ class Supervisor:
         if process.running.returncode == MISCONFIGURED:
             self._failure = f"{name} ended: {last_line(path).removeprefix('Error: ')}"
             return
-        log.warning("%s ended with status %d and is started again; see %s", name, process.running.returncode, path)
+        if not process.stuck:
+            log.warning("%s ended with status %d and is started again; see %s", name, process.running.returncode, path)
+        process.stuck = False
         process.plan_restart(now)
+
+    def _ages(self) -> dict[int, float]:
+        """The processes that run, and for how many seconds."""
+        now = time.monotonic()
+        return {process.running.pid: now - process.started for process in self._processes if process.due is None}
+
+    def _end_stuck(self, process_id: int, why: str) -> None:
+        """Kill a process that lives and does nothing; it will be found dead, and started again."""
+        for process in self._processes:
+            if process.running.pid == process_id and process.running.poll() is None and not process.stuck:
+                process.stuck = True
+                self.watchdog_restarts += 1
+                count, name = self.watchdog_restarts, " ".join(process.arguments)
+                log.warning("%s is stuck (%s) and is started anew; watchdog restart %d", name, why, count)
+                _kill(process.running)
 
     def _end_all(self) -> None:
         for process in self._processes:
@@ -162,5 +188,10 @@ class Supervisor:
             try:
                 process.running.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                process.running.kill()
+                _kill(process.running)
                 process.running.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all its children: some may be stopped, or too stuck to notice that their parent is gone."""
+    os.killpg(process.pid, signal.SIGKILL)  # it began a session, and is not waited for yet: the group is there

@@ -11,8 +11,9 @@ PictographError
 │   └── PhotoUnreadable   unsupported, too large, corrupt, or closed to us
 ├── PhotoChanged          the object is no longer the one that was listed; look again, then retry
 ├── LeaseLost             another worker holds the shard now; stop at the next photo
-└── ModelError            the model, its weights or its output cannot be trusted; stop the worker
-    └── DeviceLost        the device it runs on fails; no photo is to blame, and only a new process may use it again
+└── ModelError            the model, its weights or its output cannot be trusted
+    └── BackendDown       it does not work here at all; no photo is to blame, and only a new process may try again
+        └── DeviceLost    the device that it runs on fails
 
 Adapters translate foreign errors into these, ``from exc``; above an adapter nobody names botocore, psycopg2 or torch.
 """
@@ -77,5 +78,9 @@ class ModelError(PictographError):
     """The model or its output cannot be trusted."""
 
 
-class DeviceLost(ModelError):
+class BackendDown(ModelError):
+    """The model does not work in this process any more: not even its canaries come out right."""
+
+
+class DeviceLost(BackendDown):
     """The device that the model runs on does not work any more for this process."""

@@ -45,6 +45,7 @@ class Code(IntEnum):
     NOT_A_PHOTO = 21  # excluded: a folder marker, no object of its own
     BAD_LINE = 22  # excluded: a manifest line that cannot be read
     BAD_KEY = 23  # excluded: a name that is not valid UTF-8 or holds a NUL
+    OUTSIDE = 24  # excluded: a manifest names it, but it lies outside of the places that may be read
     LISTED_TWICE = 30  # duplicate: the same object came twice in one job
 
 
@@ -152,6 +153,7 @@ class Lease:
     work_id: int
     job_id: int
     epoch: int
+    alone: bool = False  # nothing else may be in hand beside it: should the process die, it was this
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

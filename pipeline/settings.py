@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from pipeline.errors import ConfigurationError
+from pipeline.address import parse_uri
+from pipeline.errors import ConfigurationError, SourceError
 
 PREFIX = "PICTOGRAPH_"
 
@@ -39,6 +40,10 @@ class Settings(BaseSettings):
     s3_bucket: str = "photos"
     """Bucket that the embedded stack creates and the demonstration fills."""
 
+    sources: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """Places that photos may be read from, and all below them: s3://bucket/prefix and absolute folders, separated by
+    commas or line ends. Unset: whoever uses these credentials may name any place."""
+
     model: str = "efficientnet-lite0"
     """The model that new jobs pin and that annotate workers serve."""
     models: Path | None = None
@@ -66,6 +71,10 @@ class Settings(BaseSettings):
     """How long one task goes on claiming further shards."""
     patience_seconds: Seconds = 86_400
     """How long infrastructure trouble may delay a photo before it is given up."""
+    watchdog_seconds: Seconds = 60
+    """A worker that takes no message for so long although some wait, or whose heart stands still, is started anew."""
+    breaker_seconds: Seconds = 5
+    """A model that does not work is tried again after this; doubled each time, up to ten minutes."""
     max_photo_bytes: PositiveInt = 64 * 1024 * 1024
 
     api_host: str = "127.0.0.1"
@@ -76,6 +85,24 @@ class Settings(BaseSettings):
     debug: bool = False
     """Show where an unexpected error came from."""
 
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        """One text, as a variable holds it, is a list."""
+        if not isinstance(value, str):
+            return value
+        return tuple(filter(None, map(str.strip, value.replace("\n", ",").split(","))))
+
+    @field_validator("sources")
+    @classmethod
+    def _places(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        """ValueError unless each is a place; a list without any would look like a guard and be none."""
+        if value is not None and not value:
+            raise ValueError("it lists no place")
+        for place in value or ():
+            _check_place(place)
+        return value
+
     @classmethod
     def read(cls) -> "Settings":
         """The settings of the environment; ConfigurationError naming the variable that cannot be used."""
@@ -84,7 +111,8 @@ class Settings(BaseSettings):
         except ValidationError as exc:
             first = exc.errors()[0]
             name = PREFIX + str(first["loc"][0]).upper()
-            raise ConfigurationError(f"{name} cannot be used: {first['msg']}.") from exc
+            why = first["msg"].removeprefix("Value error, ").rstrip(".")
+            raise ConfigurationError(f"{name} cannot be used: {why}.") from exc
 
     @classmethod
     def misspelt(cls) -> list[str]:
@@ -108,8 +136,22 @@ class Settings(BaseSettings):
         return values
 
 
+def _check_place(place: str) -> None:
+    """ValueError unless this is an absolute folder or an S3 address."""
+    if place.startswith("/") and ".." not in Path(place).parts:
+        return
+    if not place.startswith("s3://"):
+        raise ValueError(f"{place!r} is neither s3://bucket/prefix nor an absolute folder")
+    try:
+        parse_uri(place)
+    except SourceError as exc:
+        raise ValueError(str(exc)) from exc
+
+
 def _spelt(value: object) -> str:
     """A setting's value as a variable holds it."""
+    if isinstance(value, tuple):
+        return ",".join(value)
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     return str(value.expanduser().absolute() if isinstance(value, Path) else value)

@@ -1,16 +1,20 @@
 """Photo bytes in bulk: obstore for S3 (a quarter of the processor time that boto3 takes), plain reads for files.
 
 Laws
-1. A body counts only if it has exactly the listed length; anything else is trouble on the way, and retried.
+1. A body counts only if it has exactly the listed length, and over a line without TLS the MD5 that its ETag may be
+   (`workers/integrity.py`); anything else is trouble on the way, and retried.
 2. Every request names the listed version (`If-Match`). A refusal is looked into with a HEAD: some servers answer 412
    for an object that is gone.
 3. Only a photo is to blame, never its place: "gone" needs a bucket or folder that is there, "forbidden" needs one that
    still lets us in. A place that is away, or closed as a whole, is trouble, and retried.
 4. Listing and fetching use one identity: the credentials are those of boto3.
-5. Retries cover request and body, with jitter, within one deadline; what remains is infrastructure trouble.
+5. Nothing outside of the places that may be read (PICTOGRAPH_SOURCES) is asked for, whatever the ledger says.
+6. Retries cover request and body, with jitter, within one deadline; what remains is infrastructure trouble.
+   A store that asks us to slow down gets a pause of all threads at once.
 """
 
 import random
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -31,12 +35,25 @@ from obstore.exceptions import (
 )
 from obstore.store import S3Store
 
-from pipeline.errors import AccessDenied, PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
+from pipeline.address import parse_uri
+from pipeline.crashpoints import Point, reached
+from pipeline.errors import (
+    AccessDenied,
+    PhotoChanged,
+    PhotoGone,
+    PhotoUnreadable,
+    ServiceDown,
+    SourceError,
+    Throttled,
+)
 from pipeline.records import Code, PhotoTask, Version
-from pipeline.sources.folder import LOCAL, local_version, read_local
+from pipeline.sources.allowed import ANYWHERE, LOCAL, Allowed
+from pipeline.sources.folder import local_version, read_local
 from pipeline.sources.objects import Objects
-from pipeline.sources.s3 import S3Access, parse_uri, translated
+from pipeline.sources.s3 import S3Access, translated
 from pipeline.sources.witnesses import Witnesses
+from workers.integrity import Integrity
+from workers.pace import Pace
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -50,26 +67,34 @@ BACKOFF_SECONDS = 0.1  # doubled at each attempt
 #: ten minutes to live: so none expires in use.
 CREDENTIALS_LIVE = timedelta(minutes=10)
 
+_SLOW_DOWN = re.compile(
+    r"status code: (503|429) "
+)  # obstore has no error of its own for it: its words are all there is
+
 
 class Fetcher:
     """Reads the photos of claimed shards. Threads share it."""
 
-    def __init__(self, access: S3Access, max_photo_bytes: int) -> None:
+    def __init__(self, access: S3Access, max_photo_bytes: int, allowed: Allowed = ANYWHERE) -> None:
         self._access = access
+        self._allowed = allowed
         self._max_bytes = max_photo_bytes
         self._stores: dict[str, S3Store] = {}
         self._guard = threading.Lock()
         self._objects = Objects(access)
         self._witnesses = Witnesses()
+        self._pace = Pace()
+        self._integrity = Integrity(access.endpoint_url)
 
     def fetch(self, task: PhotoTask) -> bytes:
         """The bytes of a listed photo.
 
         Raises:
-            PhotoUnreadable: too large to be read at all, or closed to us.
+            PhotoUnreadable: too large to be read at all, closed to us, or where nothing may be read.
             PhotoGone, PhotoChanged: it is no longer what was listed.
             ServiceDown: still no complete answer after several attempts.
         """
+        self._allowed.check_photo(task.bucket, task.key)
         if task.size > self._max_bytes:
             raise PhotoUnreadable(
                 f"The photo has {task.size:,} bytes; at most {self._max_bytes:,} are read.", Code.TOO_LARGE
@@ -77,14 +102,21 @@ class Fetcher:
         if task.bucket == LOCAL:
             return self._read_local(task)
         deadline = time.monotonic() + DEADLINE_SECONDS
+        doubted: set[bytes] = set()
         for attempt in range(ATTEMPTS):
+            self._pace.wait()
             try:
-                return self._get(task)
-            except ServiceDown:
+                data = self._integrity.checked(task, self._get(task), doubted)
+            except ServiceDown as exc:
+                if isinstance(exc, Throttled):
+                    self._pace.slow_down()
                 pause = random.uniform(0, BACKOFF_SECONDS * 2**attempt)  # noqa: S311 - jitter, no secret
                 if attempt == ATTEMPTS - 1 or time.monotonic() + pause > deadline:
                     raise
                 time.sleep(pause)
+            else:
+                self._pace.went_well()
+                return data
         raise AssertionError("unreachable")
 
     def look(self, task: PhotoTask) -> Version:
@@ -92,9 +124,10 @@ class Fetcher:
 
         Raises:
             PhotoGone: nothing any more.
-            PhotoUnreadable: we may look into its bucket, but not at it.
+            PhotoUnreadable: we may look into its bucket, but not at it; or it lies where nothing may be read.
             ServiceDown: the store does not answer, or does not let us look.
         """
+        self._allowed.check_photo(task.bucket, task.key)
         if task.bucket == LOCAL:
             return self._locally(task, lambda: local_version(task.key))
         return self._slowly(task, lambda: self._objects.head(task.bucket, task.key))
@@ -121,6 +154,7 @@ class Fetcher:
             answer = obstore.get(store, task.key, options={"if_match": f'"{task.etag}"'})
             if answer.meta["size"] != task.size:  # not read at all: it may be larger than what there is memory for
                 raise ServiceDown(f"{what} comes with {answer.meta['size']} bytes, listed were {task.size}.")
+            reached(Point.FETCH_MID_BODY)
             data = bytes(answer.bytes())
         except (InvalidPathError, ValueError):
             return self._read(task)  # S3 allows keys such as "a//b" that obstore's paths cannot express
@@ -131,6 +165,8 @@ class Fetcher:
         except (PreconditionError, AlreadyExistsError) as exc:
             raise PhotoChanged(f"{what} was overwritten since it was listed.") from exc
         except (BaseError, OSError) as exc:
+            if _SLOW_DOWN.search(str(exc)):
+                raise Throttled(f"S3 at {self._access.place} is throttled: it asks us to slow down.") from exc
             raise ServiceDown(f"S3 at {self._access.place} did not deliver {what}.") from exc
         if len(data) != task.size:
             raise ServiceDown(f"{what} came with {len(data)} of {task.size} bytes.")

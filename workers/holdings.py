@@ -82,6 +82,11 @@ class Holdings:
         with self._changed:
             return [held.lease for held in self._held.values() if held.begun]
 
+    def alone(self) -> bool:
+        """Whether something is held beside which nothing else may be."""
+        with self._changed:
+            return any(held.lease.alone for held in self._held.values())
+
     def wait(self, seconds: float) -> None:
         """Until something is dropped, or the time is over."""
         with self._changed:

@@ -6,12 +6,14 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from pipeline.crashpoints import Point, reached
 from pipeline.errors import ConfigurationError, LeaseLost, ServiceDown
-from pipeline.ledger import jobs, work
+from pipeline.ledger import jobs, redrive, work
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.records import Lease, Page
 from pipeline.settings import Settings
+from pipeline.sources.allowed import Allowed
 from pipeline.sources.opening import open_source
 from pipeline.sources.s3 import S3Access
 from pipeline.sources.source import Interval
@@ -19,6 +21,7 @@ from pipeline.sources.user_rule import UserRule
 from pipeline.store.session import Database
 from workers.heart import Heart
 from workers.holdings import Holdings
+from workers.troubles import STORE
 
 log = logging.getLogger(__name__)
 
@@ -36,21 +39,23 @@ def list_range(settings: Settings, heart: Heart, range_id: int, stop: threading.
     lease = database.run(lambda c: work.RANGES.claim(c, range_id, heart.worker_id, settings.lease_seconds))
     if lease is None:
         return
+    reached(Point.CLAIM_AFTER_COMMIT)
     holdings = Holdings()
     holdings.add(lease)
     heart.watch(holdings, work.RANGES, STUCK_SECONDS)
     try:
-        _list(settings, database, holdings, lease, stop)
+        _list(settings, heart, holdings, lease, stop)
     finally:
         heart.watch(None)
 
 
-def _list(settings: Settings, database: Database, holdings: Holdings, lease: Lease, stop: threading.Event) -> None:
+def _list(settings: Settings, heart: Heart, holdings: Holdings, lease: Lease, stop: threading.Event) -> None:
+    database = heart.database
     with database.transaction() as connection:
         jobs.start(connection, lease.job_id)
         job = jobs.find(connection, lease.job_id)
     try:
-        finished = _list_pages(settings, database, job, lease, holdings, stop)
+        finished = _list_pages(settings, heart, job, lease, holdings, stop)
         if not finished:
             database.run(lambda c: work.RANGES.release(c, [lease]))
     except ConfigurationError as exc:
@@ -59,9 +64,14 @@ def _list(settings: Settings, database: Database, holdings: Holdings, lease: Lea
         _fail(database, lease, error)
     except ServiceDown as exc:
         log.warning("job %d waits: %s", job.job_id, exc)
+        heart.troubles.met(STORE, str(exc))
         database.run(lambda c: work.RANGES.release(c, [lease], OUTAGE_PAUSE_SECONDS))
     except LeaseLost as exc:
         log.warning("%s", exc)
+    except Exception as exc:  # a defect: its lease must not expire as if nothing had been, or it would be met for ever
+        log.exception("job %d cannot be listed, for a reason that nobody thought of", job.job_id)
+        error = f"{type(exc).__name__}: {exc}".replace("\0", "").encode(errors="backslashreplace").decode()
+        database.run(lambda c: redrive.give_up_listing(c, lease, error))
 
 
 def _fail(database: Database, lease: Lease, error: str) -> None:
@@ -78,18 +88,22 @@ def _fail(database: Database, lease: Lease, error: str) -> None:
 
 
 def _list_pages(
-    settings: Settings, database: Database, job: Job, lease: Lease, holdings: Holdings, stop: threading.Event
+    settings: Settings, heart: Heart, job: Job, lease: Lease, holdings: Holdings, stop: threading.Event
 ) -> bool:
     """Whether the range is finished."""
-    source = open_source(job.kind, job.source, UserRule.parse(job.user_rule, job.fixed_user), S3Access.of(settings))
+    database = heart.database
+    rule = UserRule.parse(job.user_rule, job.fixed_user)
+    source = open_source(job.kind, job.source, rule, S3Access.of(settings), Allowed.of(settings))
     with database.transaction() as connection:
         cursor = work.cursor_of(connection, lease)
     for _ in range(PAGES_PER_TASK):
-        if stop.is_set():
+        if stop.is_set() or not database.run(lambda c: jobs.goes_on(c, job.job_id)):
             return False
         page = source.page(cursor, settings.page_keys)
         holdings.moved()
+        heart.troubles.over(STORE)
         database.run(partial(_write, settings, job, lease, page, source.covered(cursor, page)))
+        reached(Point.LIST_AFTER_COMMIT)
         if page.last:
             # A transaction of its own: a crash before it lists one more page, an empty one, and comes back here.
             database.run(partial(finish_range, job=job, lease=lease))

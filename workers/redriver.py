@@ -5,7 +5,10 @@ for is published. The broker may be away or wiped at any time: its epoch key tel
 """
 
 import logging
+import os
+import socket
 import threading
+import time
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -13,10 +16,13 @@ import redis
 from celery import Celery
 from redis.exceptions import RedisError
 
+from pipeline.crashpoints import Point, reached
 from pipeline.errors import PictographError, ServiceDown
-from pipeline.ledger import redrive
+from pipeline.ledger import redrive, roster
+from pipeline.ledger.roster import REDRIVER, Sign
 from pipeline.settings import Settings
 from pipeline.store.session import Database
+from workers.ledger import worker_id
 from workers.send import ring
 
 log = logging.getLogger(__name__)
@@ -32,7 +38,9 @@ class Redriver:
     database: Database
     app: Celery
     broker: redis.Redis
+    _worker_id: str = field(default_factory=worker_id, init=False)
     _down: str = field(default="", init=False)
+    _said: tuple[str, float] | None = field(default=None, init=False)  # the trouble on the list, and since when
 
     @classmethod
     def over(cls, settings: Settings, database: Database, app: Celery) -> "Redriver":
@@ -49,7 +57,9 @@ class Redriver:
                 self._note("")
             except PictographError as exc:
                 self._note(str(exc))
+            self._sign()
             stop.wait(self.settings.tick_seconds)
+        self._leave()
 
     def tick(self) -> None:
         """One look at the ledger.
@@ -66,11 +76,11 @@ class Redriver:
     def _end_what_is_over(self) -> None:
         shard_photos = self.settings.shard_photos
         expired = self.database.run(lambda c: redrive.expire_shards(c, shard_photos, self.settings.lease_seconds))
-        ranges = self.database.run(redrive.expire_ranges)
+        ranges = self.database.run(lambda c: redrive.expire_ranges(c, self.settings.lease_seconds))
         stale = self.database.run(lambda c: redrive.unqueue(c, self.settings.stale_seconds))
         due = self.database.run(lambda c: redrive.gather_retries(c, shard_photos))
         finished = self.database.run(redrive.finish_jobs)
-        self.database.run(redrive.forget_dead_workers)
+        self.database.run(roster.forget_dead_workers)
         for what, count in {**expired, "ranges expired": ranges, "stale": stale, "retried": due}.items():
             if count:
                 log.info("%s: %d", what, count)
@@ -86,11 +96,13 @@ class Redriver:
     def _publish(self) -> None:
         bells = self.database.run(redrive.publishable)
         for n, bell in enumerate(bells):
+            reached(Point.PUBLISH_AFTER_COMMIT)
             try:
                 ring(self.app, bell.kind, bell.queue, bell.work_id)
             except ServiceDown:
                 self.database.run(partial(redrive.take_back, bells=bells[n:]))
                 raise
+            reached(Point.PUBLISH_AFTER_SEND)
 
     def _note(self, down: str) -> None:
         if down and not self._down:
@@ -98,3 +110,32 @@ class Redriver:
         elif self._down and not down:
             log.info("everything answers again")
         self._down = down
+
+    def _sign(self) -> None:
+        """Say on the list of workers that this redriver ticks, and what it waits for: at each change, and in rhythm."""
+        now = time.monotonic()
+        seconds = self.settings.lease_seconds
+        if self._said is not None:
+            trouble, moment = self._said
+            if trouble == self._down and now < moment + roster.beat_seconds(seconds):
+                return
+        sign = Sign(
+            worker_id=self._worker_id,
+            queue=REDRIVER,
+            host=socket.gethostname(),
+            process_id=os.getpid(),
+            progressed=not self._down,
+            trouble=self._down or None,
+        )
+        try:
+            self.database.run(lambda connection: roster.note(connection, sign, seconds))
+        except PictographError as exc:
+            log.debug("not on the list: %s", exc)
+        else:
+            self._said = self._down, now
+
+    def _leave(self) -> None:
+        try:
+            self.database.run(lambda connection: roster.forget_worker(connection, self._worker_id))
+        except PictographError as exc:
+            log.info("leaving without a word: %s", exc)

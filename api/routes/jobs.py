@@ -20,7 +20,7 @@ LARGEST_ID = 2**63 - 1
 @router.get("", response_model=JobsOut, dependencies=[only("limit")])
 def list_jobs(request: Request, services: Wired, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> Response:
     """The newest jobs, newest first."""
-    with services.database.transaction() as connection:
+    with services.transaction() as connection:
         found = jobs.newest(connection, limit)
     answer = JobsOut(jobs=[JobOut.of(job) for job in found])
     return cacheable(request, answer.model_dump_json(), "application/json")
@@ -29,7 +29,7 @@ def list_jobs(request: Request, services: Wired, limit: Annotated[int, Query(ge=
 @router.get("/{job_id}", response_model=JobOut, dependencies=[only()])
 def get_job(request: Request, services: Wired, job_id: Annotated[int, Path(ge=1, le=LARGEST_ID)]) -> Response:
     """One job as it stands."""
-    with services.database.transaction() as connection:
+    with services.transaction() as connection:
         try:
             job = jobs.find(connection, job_id)
         except ConfigurationError as missing:

@@ -39,7 +39,7 @@ class Row:
 @router.get("/", dependencies=[only("after")])
 def index(request: Request, services: Wired, after: str = "") -> Response:
     """Everyone, each with a small treemap."""
-    with services.database.transaction() as connection:
+    with services.transaction() as connection:
         found = queries.users(connection, active_model(connection).model_id, USERS_PER_PAGE + 1, after)
     shown = found[:USERS_PER_PAGE]
     following = shown[-1].name if len(found) > USERS_PER_PAGE else None
@@ -49,7 +49,7 @@ def index(request: Request, services: Wired, after: str = "") -> Response:
 @router.get("/u/{user:anything}", dependencies=[only("k")])
 def user(request: Request, services: Wired, user: str, k: Cells = CELLS) -> Response:
     """One user's pictograph."""
-    with services.database.transaction() as connection:
+    with services.transaction() as connection:
         found = user_profile(connection, user, k)
         model_id, cells = found.model.model_id, found.profile.cells
         area_column = taxonomy_of(found.model).area_column
@@ -85,6 +85,6 @@ def _rows(found: UserProfile, covers: dict[int, int]) -> list[Row]:
 @router.get("/jobs", dependencies=[only("limit")])
 def job_list(request: Request, services: Wired, limit: Annotated[int, Query(ge=1, le=500)] = JOBS_SHOWN) -> Response:
     """The newest jobs."""
-    with services.database.transaction() as connection:
+    with services.transaction() as connection:
         found = [JobOut.of(job) for job in jobs.newest(connection, limit)]
     return cacheable(request, page("jobs.html", jobs=found), HTML)

@@ -26,7 +26,7 @@ def list_users(
     request: Request, services: Wired, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str = ""
 ) -> Response:
     """Users in the byte order of their names."""
-    with services.database.transaction() as connection:
+    with services.transaction() as connection:
         found = queries.users(connection, active_model(connection).model_id, limit + 1, after)
     shown = found[:limit]
     answer = UsersOut.of(shown, shown[-1].name if len(found) > limit else None)
@@ -62,7 +62,7 @@ def _profile_route(suffix: str, kind: str | None) -> None:
         request: Request, services: Wired, user: str, k: Cells = CELLS, width: Pixels = 960, height: Pixels = 600
     ) -> Response:
         """What the user photographs: as JSON, as a treemap (SVG), or as a table (CSV)."""
-        with services.database.transaction() as connection:
+        with services.transaction() as connection:
             found = user_profile(connection, user, k)
         chosen = kind or preferred(request.headers.get("accept", ""), (JSON, SVG, CSV))
         return _answer(request, found, chosen, width, height)

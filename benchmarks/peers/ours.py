@@ -22,6 +22,8 @@ from pipeline.store.session import Database
 from pipeline.store.totals import differences
 from workers.engine.stream import Stream
 from workers.ingest import list_range
+from workers.ledger import register
+from workers.models import registry
 from workers.workbench import build_bench
 
 #: The label with the largest mass of each photo; none where no label has the two per cent that are stored.
@@ -54,7 +56,8 @@ class Ours:
         with Database(job.database_url, "benchmark") as database:
             database.run(_empty)
             migrate(database)
-        self.bench = build_bench(self.settings)
+            register(database, registry.chosen(self.settings))
+        self.bench = build_bench(self.settings, role=None)
         began = time.perf_counter()
         self.job_id = self._list()
         self.list_seconds = time.perf_counter() - began

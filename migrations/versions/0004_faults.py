@@ -20,8 +20,14 @@ ALTER TABLE core.worker
     ADD COLUMN trouble_since timestamptz;
 COMMENT ON TABLE core.worker IS 'A worker process and when it was last heard of. process_id: what a supervisor started, on host. last_rung: when a message last reached it. trouble: what it waits for.';
 
-ALTER TABLE core.shard ADD COLUMN dead_workers text[] NOT NULL DEFAULT '{}';
-COMMENT ON TABLE core.shard IS 'At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains. dead_workers: whom the deaths were; who comes back takes his away.';
+ALTER TABLE core.shard
+    ADD COLUMN dead_workers text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN suspicions text[] NOT NULL DEFAULT '{}',
+    ADD COLUMN alone boolean NOT NULL DEFAULT false;
+DROP INDEX core.shard_pending_idx;
+CREATE INDEX shard_pending_idx ON core.shard (model_id, priority DESC, alone DESC, shard_id) WHERE state = 0;
+CREATE INDEX shard_condemned_idx ON core.shard (shard_id) WHERE deaths >= 2 AND state IN (0, 1);
+COMMENT ON TABLE core.shard IS 'At most 512 photos of a job, claimed and finished together; photos: those open when it was made, or at its last death. failures: in a row, that no photo explains. dead_workers: whom the deaths were; who comes back takes his away. suspicions: machines that lost a device over it. alone: never beside another one.';
 
 ALTER TABLE core.job ADD COLUMN paused_by text, ADD COLUMN paused_at timestamptz;
 
@@ -51,7 +57,9 @@ COMMENT ON TABLE core.erasure IS 'A user being erased, or erased: how many rows 
 DOWNGRADE = """
 DROP TABLE core.erasure, core.breaker;
 ALTER TABLE core.job DROP COLUMN paused_by, DROP COLUMN paused_at;
-ALTER TABLE core.shard DROP COLUMN dead_workers;
+DROP INDEX core.shard_condemned_idx, core.shard_pending_idx;
+ALTER TABLE core.shard DROP COLUMN dead_workers, DROP COLUMN suspicions, DROP COLUMN alone;
+CREATE INDEX shard_pending_idx ON core.shard (model_id, priority DESC, shard_id) WHERE state = 0;
 COMMENT ON TABLE core.shard IS 'At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains.';
 ALTER TABLE core.worker DROP COLUMN host, DROP COLUMN process_id, DROP COLUMN last_rung, DROP COLUMN trouble,
     DROP COLUMN trouble_since;

@@ -13,8 +13,10 @@ from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
 from pipeline.records import PhotoRef, PhotoTask
 from pipeline.settings import Settings
+from pipeline.sources.allowed import Allowed
 from pipeline.sources.opening import kind_of, open_source
 from pipeline.sources.s3 import S3Access
+from pipeline.sources.source import Source
 from pipeline.sources.user_rule import UserRule
 from workers.fetch import Fetcher
 
@@ -52,8 +54,9 @@ def originals(source: str | None, most: int, settings: Settings) -> Iterator[lis
     kind, place = kind_of(source)
     with servers(settings, frozenset() if kind == "folder" else frozenset({Service.S3})) as found:
         access = S3Access.of(found)
-        fetcher = Fetcher(access, settings.max_photo_bytes)
-        refs = list(islice(_listed(kind, place, access), MOST_LISTED))
+        allowed = Allowed.of(settings)
+        fetcher = Fetcher(access, settings.max_photo_bytes, allowed)
+        refs = list(islice(_listed(open_source(kind, place, _ANYBODY, access, allowed)), MOST_LISTED))
         if not refs:
             raise ConfigurationError(f"There is no photo in {source}; name another folder or prefix.")
         yield [Original(size=ref.size, read=partial(fetcher.fetch, _task(ref))) for ref in evenly(refs, most)]
@@ -74,8 +77,7 @@ def copies_needed(photos: Sequence[Original], asked: int) -> int:
     return max(1, min(enough, ENOUGH_BYTES // max(total, 1)))
 
 
-def _listed(kind: str, place: str, access: S3Access) -> Iterator[PhotoRef]:
-    source = open_source(kind, place, _ANYBODY, access)
+def _listed(source: Source) -> Iterator[PhotoRef]:
     source.check()
     cursor = None
     while True:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 
 from pictograph import stack
 from pictograph.benching.photos import Original
-from pictograph.places import servers
+from pictograph.places import servers, uploading
 from pictograph.stack.home import Home
 from pipeline.errors import ConfigurationError, PhotoChanged, ServiceDown, SkipPhoto
 from pipeline.ledger import jobs
@@ -25,7 +25,8 @@ from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
 from pipeline.store.totals import differences
 from workers.ingest import list_range
-from workers.ledger import open_database
+from workers.ledger import open_database, register
+from workers.models import registry
 from workers.models.registry import folder_of
 from workers.workbench import Bench
 
@@ -65,12 +66,14 @@ def scratch(settings: Settings) -> Iterator[Settings]:
             "s3_endpoint_url": None,
             "s3_access_key_id": None,
             "s3_secret_access_key": None,
+            "sources": None,  # they guard the photos' own place, and this is another
             "s3_region": Settings.model_fields["s3_region"].default,
         }
         try:
             with servers(settings.model_copy(update=embedded)) as found:
                 with open_database(found, "pictograph bench") as database:
                     migrate(database)
+                    register(database, registry.chosen(found))
                 yield found
         finally:
             stack.wait_until_stopped(home)
@@ -105,7 +108,7 @@ def upload(settings: Settings, photos: Sequence[Original], copies: int, prefix: 
             f"Measuring needs {need / 1e9:.1f} GB under {settings.home.parent}; ask for fewer with --photos or "
             "--copies, or set TMPDIR to a folder with more room."
         )
-    access = S3Access.of(settings)
+    access = S3Access.of(uploading(settings))
     create_bucket(access, settings.s3_bucket)
     client = access.client(UPLOADS_AT_ONCE)
 

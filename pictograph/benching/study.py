@@ -77,7 +77,7 @@ def study(request: Request, settings: Settings, progress: Progress) -> Study:
         if not sizes:
             raise ConfigurationError(f"None of the {len(photos):,} photos can be read; check who may read them.")
         progress("Loading the model ...")
-        with closing(build_bench(place)) as bench:
+        with closing(build_bench(place, role=None)) as bench:
             rounds, job = _Rounds(bench, len(sizes) * copies, progress).run(request.rounds)
             return Study(
                 tuning=bench.tuning,

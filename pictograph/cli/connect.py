@@ -9,7 +9,10 @@ from pictograph.cli.console import note, warn
 from pictograph.places import DATABASE, EVERYTHING, own, servers
 from pictograph.stack import Service
 from pipeline.settings import Settings
-from workers.ledger import open_database
+from pipeline.store.migrate import migrate
+from pipeline.store.roles import Role, see_everybody
+from pipeline.store.session import Database
+from workers.ledger import open_database, register
 from workers.models import registry, weights
 from workers.models.spec import ModelSpec
 
@@ -35,20 +38,52 @@ def ready(need: frozenset[Service] = EVERYTHING, *, quiet: bool = False) -> Iter
 @contextmanager
 def reading() -> Iterator[Connection]:
     """A transaction on the ledger, for looking only: the server refuses every write."""
-    with writing() as connection:
-        connection.execute(text("SET TRANSACTION READ ONLY"))
+    with (
+        ready(DATABASE, quiet=True) as settings,
+        open_database(settings, "pictograph", Role.API) as database,
+        seeing(database) as connection,
+    ):
         yield connection
 
 
 @contextmanager
-def writing() -> Iterator[Connection]:
-    """A transaction on the ledger: committed at the end, rolled back on any error."""
+def seeing(database: Database) -> Iterator[Connection]:
+    """A transaction for looking only, at what belongs to anybody."""
+    with database.transaction() as connection:
+        connection.execute(text("SET TRANSACTION READ ONLY"))
+        see_everybody(connection)
+        yield connection
+
+
+@contextmanager
+def looking() -> Iterator[Connection]:
+    """Like `reading`, and all that is read is of one moment.
+
+    It takes no role: Postgres tells what a session does to that session's own login, and to no role of it.
+    """
+    with writing() as connection:
+        connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+        see_everybody(connection)
+        yield connection
+
+
+@contextmanager
+def writing(role: Role | None = None) -> Iterator[Connection]:
+    """A transaction on the ledger, as `role` or its owner: committed at the end, rolled back on any error."""
     with (
         ready(DATABASE, quiet=True) as settings,
-        open_database(settings, "pictograph") as database,
+        open_database(settings, "pictograph", role) as database,
         database.transaction() as connection,
     ):
         yield connection
+
+
+def set_up(settings: Settings) -> str:
+    """Bring the ledger up to date and make the configured model known to it, as its owner; returns where it is."""
+    with open_database(settings, "pictograph set-up") as database:
+        migrate(database)
+        register(database, registry.chosen(settings))
+        return database.place
 
 
 def model_at_hand(name: str | None = None) -> ModelSpec:

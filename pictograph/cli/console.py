@@ -12,6 +12,9 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from pipeline import logs
+from pipeline.plain import visible
+
 #: How every group of commands looks.
 STYLE: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 
@@ -31,8 +34,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per li
 
 
 def plain(text: str) -> str:
-    """Text that is safe to show: what would move a terminal's cursor or ring its bell is written as an escape."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """Text that is safe to show, in one line: what would move a terminal's cursor or end a line is an escape."""
+    return visible(text)
 
 
 def say(text: str) -> None:
@@ -51,8 +54,9 @@ def warn(text: str) -> None:
 
 
 def emit(value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """A line of the answer, for machines."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
+    """A line of the answer, for machines; what is not printable is an escape of JSON's."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    sys.stdout.write("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text) + "\n")
     sys.stdout.flush()
 
 
@@ -69,6 +73,4 @@ def fail(message: str, status: int) -> NoReturn:
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """For long-running processes: one line per event."""
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("botocore").setLevel(logging.WARNING)
+    logs.set_up(level)

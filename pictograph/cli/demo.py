@@ -8,12 +8,12 @@ import typer
 
 from api.main import serve
 from pictograph import samples
-from pictograph.cli.connect import ready
+from pictograph.cli.connect import ready, seeing
 from pictograph.cli.console import STYLE, Json, emit, note, out, say
 from pictograph.cli.profile import profile_table, read_profile
 from pictograph.cli.tag import run_job, submit
 from pictograph.cli.up import until_interrupted
-from pictograph.places import own
+from pictograph.places import own, uploading
 from pictograph.stack import Service
 from pictograph.supervisor import Supervisor
 from pipeline import treemap
@@ -23,6 +23,7 @@ from pipeline.profile import CELLS, Profile
 from pipeline.records import JobState
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, create_bucket
+from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from workers.ledger import open_database
 
@@ -49,12 +50,13 @@ def demo(
     users = sorted({picture.user for picture in pictures})
     with (
         ready(quiet=as_json) as settings,
-        open_database(settings, "pictograph demo") as database,
+        open_database(settings, "pictograph demo", Role.INGEST) as database,
+        open_database(settings, "pictograph demo", Role.API) as results,
         Supervisor(settings) as supervisor,
     ):
         if not as_json:
             note(f"Uploading {len(pictures)} photographs of {len(users)} users ...")
-        access = S3Access.of(settings)
+        access = S3Access.of(uploading(settings) if own(Service.S3) else settings)
         create_bucket(access, settings.s3_bucket)
         samples.upload(access, settings.s3_bucket, PREFIX, pictures, replace=own(Service.S3))
         source = f"s3://{settings.s3_bucket}/{PREFIX}"
@@ -63,19 +65,20 @@ def demo(
         if job.state is JobState.FAILED:
             raise typer.Exit(1)
         for user in users:
-            _present(database, user, out_dir, as_json=as_json)
+            _present(results, user, out_dir, as_json=as_json)
         if not once:
             _serve(settings, as_json=as_json)
 
 
 def _present(database: Database, user: str, out_dir: Path, *, as_json: bool) -> None:
-    with database.transaction() as connection:
+    with seeing(database) as connection:
         found = read_profile(connection, user, CELLS)
     path = _write(out_dir, user, found)
     if as_json:
         emit({"user": user, "svg": str(path), **asdict(found)})
         return
-    say(f"\n{user}  ({path})")
+    say("")
+    say(f"{user}  ({path})")
     out.print(profile_table(found))
 
 
@@ -95,7 +98,11 @@ def _serve(settings: Settings, *, as_json: bool) -> None:
     """The pages, until Ctrl-C; on another port where the usual one is taken."""
 
     def started(address: str) -> None:
-        emit({"api": address}) if as_json else say(f"\nThe pages are at {address} - Ctrl-C stops everything.")
+        if as_json:
+            emit({"api": address})
+            return
+        say("")
+        say(f"The pages are at {address} - Ctrl-C stops everything.")
 
     with until_interrupted():
         try:

@@ -172,13 +172,15 @@ def _show_evaluation(made: Study, target: float) -> None:
         say(f"{made.left_out} files without a synset id in their names were left out.")
     for result in made.results:
         _show_set(result, made.taxonomy, target)
-    say("\n" + "; ".join(f"{name}: {what}" for name, what, _ in MEASURES) + ".")
+    say("")
+    say("; ".join(f"{name}: {what}" for name, what, _ in MEASURES) + ".")
 
 
 def _show_set(result: SetResult, taxonomy: Taxonomy, target: float) -> None:
     seen, tags = result.default, result.tags
     unread = f", {result.unreadable} could not be read" if result.unreadable else ""
-    say(f"\n{result.name}: {result.photos} photos{unread}; label top-1 {_pc(result.top1)}, top-5 {_pc(result.top5)}")
+    say("")
+    say(f"{result.name}: {result.photos} photos{unread}; label top-1 {_pc(result.top1)}, top-5 {_pc(result.top5)}")
     say(
         f"  headlines: {_pc(seen.right)} right, {_pc(seen.finer)} finer, {_pc(seen.abstained)} abstained, "
         f"{_pc(seen.wrong)} wrong ({_pc(seen.wrong_of_shown)} of those shown); {seen.bits:.2f} bits, hF1 {seen.hf1:.3f}"

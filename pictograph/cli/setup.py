@@ -40,7 +40,9 @@ def migrate(*, as_json: Json = False) -> None:
 @group.command(epilog="Example: `pictograph doctor --json`")
 def doctor(
     *,
-    deep: Annotated[bool, typer.Option("--deep", help="Recount the totals however many photos there are.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Audit the whole ledger: totals, counts, leases, results; repairs are named.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check every connection, the model and the versions.
@@ -51,6 +53,7 @@ def doctor(
     try:
         with ready(quiet=as_json) as found:
             findings = checkup.examine(found, checkup.every_check(deep=deep))
+            findings += checkup.examine_ledger(found) if deep else []
     except PictographError as exc:
         stack = Finding(what="embedded servers", ok=False, detail=str(exc))
         findings = [stack, *checkup.examine(settings, checkup.WITHOUT_SERVERS)]

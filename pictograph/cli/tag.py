@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pictograph.cli.connect import own_ledger, ready
+from pictograph.cli.connect import own_ledger, ready, set_up
 from pictograph.cli.console import STYLE, Json, complain, emit, err, note, out, say
 from pictograph.follow import REPORTED, follow, report
 from pictograph.supervisor import Supervisor
@@ -14,12 +14,13 @@ from pipeline.ledger import jobs
 from pipeline.ledger.jobs import Job, JobRequest
 from pipeline.records import Code, ItemState, JobState
 from pipeline.settings import Settings
+from pipeline.sources.allowed import Allowed
 from pipeline.sources.opening import kind_of, open_source
 from pipeline.sources.s3 import S3Access
 from pipeline.sources.user_rule import UserRule
-from pipeline.store.migrate import migrate
+from pipeline.store.roles import Role
 from pipeline.store.session import Database
-from workers.ledger import open_database, register
+from workers.ledger import open_database, registered
 from workers.models import registry
 
 group = typer.Typer(**STYLE)
@@ -62,9 +63,11 @@ def tag(
         keep_missing=keep_missing,
         allow_mass_delete=allow_mass_delete,
     )
-    with ready(quiet=as_json) as found, open_database(found, "pictograph tag") as database:
+    with ready(quiet=as_json) as found, open_database(found, "pictograph tag", Role.INGEST) as database:
         settings = found if model is None else found.model_copy(update={"model": model})
-        open_source(kind, place, rule, S3Access.of(settings)).check(may_be_empty=allow_mass_delete)
+        open_source(kind, place, rule, S3Access.of(settings), Allowed.of(settings)).check(
+            may_be_empty=allow_mass_delete
+        )
         job_id = submit(settings, database, request)
         if no_wait:
             _submitted(database, job_id, as_json=as_json)
@@ -78,9 +81,9 @@ def tag(
 def submit(settings: Settings, database: Database, request: JobRequest) -> int:
     """Create a job for the configured model, on a database that is brought up to date if it is ours."""
     if own_ledger():
-        migrate(database)
-    registered = register(database, registry.chosen(settings))
-    return database.run(lambda connection: jobs.submit(connection, request, registered.model_id))
+        set_up(settings)
+    model_id = registered(database, registry.chosen(settings)).model_id
+    return database.run(lambda connection: jobs.submit(connection, request, model_id))
 
 
 def run_job(database: Database, job_id: int, supervisor: Supervisor, *, as_json: bool) -> Job:

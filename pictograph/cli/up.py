@@ -8,16 +8,13 @@ from contextlib import contextmanager
 import typer
 
 from api.main import serve
-from pictograph.cli.connect import own_ledger, ready
+from pictograph.cli.connect import own_ledger, ready, set_up
 from pictograph.cli.console import STYLE, Json, emit, log_to_stderr, note, say
 from pictograph.places import DATABASE, host_and_port
 from pictograph.stack import Service
 from pictograph.supervisor import Supervisor
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
-from pipeline.store.migrate import migrate
-from workers.ledger import open_database, register
-from workers.models import registry
 
 group = typer.Typer(**STYLE)
 
@@ -39,14 +36,13 @@ def up(*, as_json: Json = False) -> None:
 
     Ctrl-C stops all of it; what is unfinished goes on at the next start.
     """
-    with ready(quiet=as_json) as settings, open_database(settings, "pictograph up") as database:
-        migrate(database)
-        register(database, registry.chosen(settings))
+    with ready(quiet=as_json) as settings:
+        place = set_up(settings)
         with Supervisor(settings) as supervisor:
             if not supervisor.start_if_free():
                 note(f"Workers run already for {settings.home}; should they end, this process starts its own.")
             with kept_up(supervisor), until_interrupted():
-                serve(settings, lambda address: _addresses(settings, database.place, address, as_json=as_json))
+                serve(settings, lambda address: _addresses(settings, place, address, as_json=as_json))
 
 
 @contextmanager

@@ -10,20 +10,19 @@ from typing import Annotated
 import typer
 
 from pictograph.cli.connect import ready
-from pictograph.cli.console import STYLE, Json, emit, log_to_stderr
+from pictograph.cli.console import STYLE, Json, emit, fail, log_to_stderr
 from pictograph.places import DATABASE
 from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
 from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
-from workers.app import create_app
+from pipeline.store.roles import Role as LedgerRole
+from workers.app import create_app, work
+from workers.drain import set_on
 from workers.ledger import open_database
 from workers.models import registry
 from workers.redriver import Redriver
 
 group = typer.Typer(**STYLE)
-
-#: Workers have nothing to tell each other: the ledger knows.
-QUIET_TOGETHER = ("--without-gossip", "--without-mingle", "-O", "fair")
 
 
 class Role(StrEnum):
@@ -42,7 +41,8 @@ def worker(
 ) -> None:
     """Run one worker process.
 
-    SIGTERM ends it at the next photo: what is done is stored, the rest is left to others.
+    SIGTERM ends it at the next photo: what is done is stored, the rest is left to others. The exit status is 0 then, 2
+    where it is set up wrongly, and 1 after any other end.
     """
     log_to_stderr()
     if role is Role.ANNOTATE and find_spec("torch") is None:
@@ -60,8 +60,9 @@ def worker(
         if as_json:
             emit({"role": role.value, "queue": queue, "model": settings.model})
         app = create_app(settings, f"workers.tasks.{role.value}")
-        named = ("--queues", queue, "--hostname", f"{role.value}@%h", "--loglevel", "INFO")
-        app.worker_main(["--quiet", "worker", *named, *QUIET_TOGETHER])
+        status = work(app, role.value, queue)
+    if status:
+        fail(f"The {role.value} worker ended because of an error; its log says of which, above.", status)
 
 
 @group.command(epilog="Example: `pictograph redriver`")
@@ -72,11 +73,10 @@ def redriver(*, as_json: Json = False) -> None:
     """
     log_to_stderr()
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: stop.set())
+    set_on(stop, signal.SIGTERM, signal.SIGINT)
     with (
         ready(DATABASE | {Service.BROKER}, quiet=as_json) as settings,
-        open_database(settings, "pictograph redriver") as database,
+        open_database(settings, "pictograph redriver", LedgerRole.WORKER) as database,
     ):
         if as_json:
             emit({"role": "redriver", "database": database.place, "tick_seconds": settings.tick_seconds})

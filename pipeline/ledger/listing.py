@@ -15,6 +15,7 @@ from itertools import chain
 
 from sqlalchemy import Connection, text
 
+from pipeline.crashpoints import Point, reached
 from pipeline.errors import LeaseLost
 from pipeline.ledger import jobs
 from pipeline.ledger.cut import cut
@@ -76,6 +77,17 @@ FROM (SELECT DISTINCT b.bucket_id, l.key COLLATE "C" AS key FROM listed l JOIN c
 JOIN core.photo p ON p.bucket_id = l.bucket_id AND p.key = l.key
 LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id"""
 
+# What now lies there as a photo of somebody erased goes from whoever it belonged to.
+_DISOWNED = """
+WITH gone AS (
+    UPDATE core.photo p SET gone_at = now()
+    FROM listed l JOIN core.bucket b ON b.uri = l.bucket
+    JOIN core.app_user o ON o.name = l.owner COLLATE "C" AND o.deleted_at IS NOT NULL
+    WHERE p.bucket_id = b.bucket_id AND p.key = l.key COLLATE "C" AND p.user_id <> o.user_id AND p.gone_at IS NULL
+      AND p.photo_id NOT IN (SELECT photo_id FROM met)
+    RETURNING p.photo_id)
+INSERT INTO forgotten SELECT photo_id FROM gone"""
+
 # Whoever noted it missing, it is there now: another job's listing may have been under way while it was uploaded.
 _FOUND_AGAIN = "DELETE FROM core.job_missing m USING met WHERE m.photo_id = met.photo_id"
 
@@ -113,12 +125,15 @@ def record_page(
     _checkpoint(connection, lease, page)
     rows = ((n, r.bucket, r.key, r.user, r.etag, r.version_id, r.size, r.modified_at) for n, r in enumerate(page.refs))
     copy_rows(connection, "listed", _STAGE, rows)
+    reached(Point.LIST_AFTER_COPY)
     _create_work_tables(connection)
     for statement in (_BUCKETS, _USERS, _LOCK_USERS, _LOCK_PHOTOS, _UPSERT):
         connection.execute(text(statement))
     connection.execute(text(_MET), {"model": job.model_id})
     connection.execute(text(_FOUND_AGAIN))
     collect_moved(connection)
+    if connection.execute(text(_DISOWNED)).rowcount:
+        collect_forgotten(connection)
     apply_delta(connection)
     if span is not None and span.orders:
         _note_missing(connection, job, page, span)
@@ -127,6 +142,7 @@ def record_page(
         create_shard(connection, job.job_id, job.model_id, job.priority, piece)
     _count(connection, job, page, len(due))
     jobs.add_refusals(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
+    reached(Point.LIST_BEFORE_COMMIT)
 
 
 def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) -> None:
@@ -139,7 +155,8 @@ def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) 
 def _create_work_tables(connection: Connection) -> None:
     ensure_delta(connection)
     ensure_tally(connection)
-    for name, columns in (("met", "photo_id bigint, user_id bigint, due boolean"), ("moved", "photo_id bigint")):
+    photos = "photo_id bigint"
+    for name, columns in (("met", f"{photos}, user_id bigint, due boolean"), ("moved", photos), ("forgotten", photos)):
         connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"))
 
 

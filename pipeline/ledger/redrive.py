@@ -8,10 +8,13 @@ Postgres ends one of the two and `Database.run` repeats it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
-from pipeline.ledger import jobs, work
+from pipeline.crashpoints import Point, reached
+from pipeline.ledger import jobs, roster, work
 from pipeline.ledger.cut import cut
 from pipeline.records import Code, ItemState, JobState, Lease, PhotoResult, WorkState
 from pipeline.store.merge import merge
@@ -34,16 +37,49 @@ class Doorbell:
     work_id: int
 
 
-# Who lives but renews nothing is stuck, not dead. Who falls silent while Postgres itself is being restarted has not
-# died: nobody could renew a lease then.
+class Verdict(StrEnum):
+    """What becomes of a shard after a death."""
+
+    AGAIN = "again"
+    SPLIT = "split"
+    QUARANTINE = "quarantine"
+
+
+def judge(deaths: int, photos: int, still_open: int) -> tuple[Verdict, int]:
+    """What becomes of a shard that has just had a death, and how many deaths count from now on.
+
+    Args:
+        deaths: before this one.
+        photos: of the shard, open at the death before, or when it was made.
+        still_open: of them, now.
+
+    Deaths before are forgiven once half of the photos that were open then are done: what killed is not likely to be
+    left, and if it is, it has been cornered as by a split. So random deaths of workers that get things done lead
+    nowhere, while one photo among n that kills is alone after at most 2 log2(n) deaths, and quarantined two later.
+    """
+    counted = (0 if 2 * still_open <= photos else deaths) + 1
+    if counted < DEATHS_ALLOWED:
+        return Verdict.AGAIN, counted
+    return (Verdict.SPLIT if still_open > 1 else Verdict.QUARANTINE), counted
+
+
+# Who lives but renews nothing is stuck, not dead. Who took himself off the list stopped in good order. Who falls silent
+# while Postgres itself is being restarted has not died: nobody could renew a lease then.
+_DIED = """coalesce(w.last_seen < clock_timestamp() - make_interval(secs => :silence)
+                  AND pg_postmaster_start_time() < w.last_seen, false)"""
+
 _EXPIRED = f"""
-SELECT s.shard_id, s.job_id, s.model_id, s.lease_epoch, s.photos, s.deaths,
-       s.lease_started AND (w.worker_id IS NULL
-                            OR w.last_seen < clock_timestamp() - make_interval(secs => :silence))
-           AND pg_postmaster_start_time() < coalesce(w.last_seen, s.lease_until) AS died
+SELECT s.shard_id, s.job_id, s.model_id, s.lease_epoch, s.lease_owner, s.photos, s.deaths,
+       s.lease_started AND {_DIED} AS died
 FROM core.shard s LEFT JOIN core.worker w ON w.worker_id = s.lease_owner
 WHERE s.state = {WorkState.LEASED} AND s.lease_until < clock_timestamp()
 ORDER BY s.shard_id LIMIT {BATCH} FOR UPDATE OF s SKIP LOCKED"""
+
+# Whose deaths became too many while nobody held it: a device was found well after all (`pipeline.ledger.breaker`).
+_CONDEMNED = f"""
+SELECT shard_id, job_id, model_id, lease_epoch, NULL AS lease_owner, photos, deaths - 1 AS deaths, true AS died
+FROM core.shard WHERE deaths >= {DEATHS_ALLOWED} AND state IN (0, 1)
+ORDER BY shard_id LIMIT {BATCH} FOR UPDATE SKIP LOCKED"""
 
 
 def expire_shards(connection: Connection, shard_photos: int, lease_seconds: float) -> dict[str, int]:
@@ -52,23 +88,57 @@ def expire_shards(connection: Connection, shard_photos: int, lease_seconds: floa
     `lease_seconds` is what the workers claim for: their hearts beat in its rhythm.
     """
     done = {"expired": 0, "deaths": 0, "splits": 0, "quarantined": 0}
-    silence = work.silence_seconds(lease_seconds)
     doomed: dict[int, list[Lease]] = {}
-    for row in connection.execute(text(_EXPIRED), {"silence": silence}).all():
-        deaths = row.deaths + row.died
-        done["expired"] += 1
-        done["deaths"] += row.died
-        if deaths < DEATHS_ALLOWED:
-            _back_to_pending(connection, row.shard_id, deaths)
-        elif row.photos > 1:
-            done["splits"] += 1
-            _split(connection, row.shard_id, min(shard_photos, (row.photos + 1) // 2))
-        else:
+    expired = connection.execute(text(_EXPIRED), {"silence": roster.silence_seconds(lease_seconds)}).all()
+    for row in [*expired, *connection.execute(text(_CONDEMNED)).all()]:
+        done["expired"] += row.lease_owner is not None
+        done["deaths"] += row.died and row.lease_owner is not None
+        verdict = _sentence(connection, row, shard_photos) if row.died else _let_go(connection, row.shard_id)
+        done["splits"] += verdict is Verdict.SPLIT
+        if verdict is Verdict.QUARANTINE:
             lease = Lease(work_id=row.shard_id, job_id=row.job_id, epoch=row.lease_epoch)
             doomed.setdefault(row.model_id, []).append(lease)
+        reached(Point.REDRIVE_AFTER_UPDATE)
     for model_id, leases in doomed.items():
         done["quarantined"] += _quarantine(connection, model_id, leases)
     return done
+
+
+def _let_go(connection: Connection, shard_id: int) -> Verdict:
+    """Nobody died: whoever comes next may have it."""
+    connection.execute(
+        text(f"""UPDATE core.shard SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL
+                 WHERE shard_id = :id"""),
+        {"id": shard_id},
+    )
+    return Verdict.AGAIN
+
+
+def _sentence(connection: Connection, row: Row[Any], shard_photos: int) -> Verdict:
+    """Count a death of this shard, and split it if it was one too many."""
+    still_open: int = connection.execute(
+        text(f"SELECT count(*) FROM core.job_item WHERE shard_id = :id AND state = {ItemState.PENDING}"),
+        {"id": row.shard_id},
+    ).scalar_one()
+    verdict, counted = judge(row.deaths, row.photos, still_open)
+    if verdict is Verdict.AGAIN:
+        values = {"id": row.shard_id, "deaths": counted, "anew": counted == 1, "open": still_open}
+        connection.execute(text(_DIED_AGAIN), values | {"by": row.lease_owner})
+    elif verdict is Verdict.SPLIT:
+        _split(connection, row.shard_id, shard_photos)
+    else:  # the merge that sets its photo aside finishes what is leased
+        connection.execute(
+            text(f"UPDATE core.shard SET state = {WorkState.LEASED} WHERE shard_id = :id"), {"id": row.shard_id}
+        )
+    return verdict
+
+
+_DIED_AGAIN = f"""
+UPDATE core.shard SET state = {WorkState.PENDING}, deaths = :deaths, photos = greatest(1, CAST(:open AS int)),
+    lease_owner = NULL, lease_until = NULL, alone = true,
+    dead_workers = array_cat(CASE WHEN :anew THEN CAST('{{}}' AS text[]) ELSE dead_workers END,
+                             array_remove(ARRAY[CAST(:by AS text)], NULL))
+WHERE shard_id = :id"""
 
 
 def give_up_failing(connection: Connection, lease: Lease, error: str) -> bool:
@@ -83,14 +153,6 @@ def give_up_failing(connection: Connection, lease: Lease, error: str) -> bool:
         "then run the job again.",
     )
     return True
-
-
-def _back_to_pending(connection: Connection, shard_id: int, deaths: int) -> None:
-    connection.execute(
-        text(f"""UPDATE core.shard SET state = {WorkState.PENDING}, deaths = :deaths, lease_owner = NULL,
-                 lease_until = NULL WHERE shard_id = :id"""),
-        {"id": shard_id, "deaths": deaths},
-    )
 
 
 def _split(connection: Connection, shard_id: int, size: int) -> None:
@@ -108,14 +170,15 @@ def _split(connection: Connection, shard_id: int, size: int) -> None:
     ids = sorted((photo.photo_id, photo.user_id) for photo in photos)
     for piece in cut(ids, half):
         create_shard_like(connection, shard_id, piece)
+        reached(Point.SPLIT_MID)
 
 
 def create_shard_like(connection: Connection, shard_id: int, photo_ids: list[int]) -> None:
-    """Give `photo_ids`, open items of the shard's job, a new shard with the same job, model and priority."""
+    """Give `photo_ids`, open items of the shard's job, a new shard like it, to run alone."""
     connection.execute(
         text(f"""WITH piece AS (
-                   INSERT INTO core.shard (job_id, model_id, priority, photos, state)
-                   SELECT job_id, model_id, priority, :n, {WorkState.PENDING} FROM core.shard WHERE shard_id = :id
+                   INSERT INTO core.shard (job_id, model_id, priority, photos, state, alone)
+                   SELECT job_id, model_id, priority, :n, {WorkState.PENDING}, true FROM core.shard WHERE shard_id = :id
                    RETURNING shard_id, job_id)
                  UPDATE core.job_item i SET shard_id = piece.shard_id FROM piece
                  WHERE i.job_id = piece.job_id AND i.photo_id = ANY (:photos)"""),
@@ -146,33 +209,53 @@ def _quarantine(connection: Connection, model_id: int, leases: Sequence[Lease]) 
 
 
 _EXPIRED_RANGES = f"""
-UPDATE core.list_range r SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL, deaths = deaths + 1
-FROM (SELECT range_id FROM core.list_range WHERE state = {WorkState.LEASED} AND lease_until < clock_timestamp()
-      ORDER BY 1 FOR UPDATE SKIP LOCKED) expired
+UPDATE core.list_range r SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL,
+       deaths = deaths + expired.died::int
+FROM (SELECT r.range_id, {_DIED} AS died
+      FROM core.list_range r LEFT JOIN core.worker w ON w.worker_id = r.lease_owner
+      WHERE r.state = {WorkState.LEASED} AND r.lease_until < clock_timestamp()
+      ORDER BY 1 FOR UPDATE OF r SKIP LOCKED) expired
 WHERE r.range_id = expired.range_id RETURNING r.job_id, r.deaths, r.cursor"""
 
 
-def expire_ranges(connection: Connection) -> int:
+def expire_ranges(connection: Connection, lease_seconds: float) -> int:
     """Hand key ranges whose lease has run out back to the front; their checkpoints stand.
 
-    A listing that ends its worker again and again at the same page would do so for ever: it fails its job.
+    A listing that ends its worker again and again at the same page would do so for ever: it fails its job. As with
+    shards, only who fell silent has died.
     """
-    expired = connection.execute(text(_EXPIRED_RANGES)).all()
-    for job_id, deaths, cursor in expired:
-        if deaths >= LISTING_DEATHS_ALLOWED:
-            place = f"after {cursor!r}" if cursor else "at its beginning"
-            jobs.fail(
-                connection,
-                job_id,
-                f"The listing broke off {deaths} times {place}; see the ingest worker's log, then run the job again.",
-            )
+    silence = roster.silence_seconds(lease_seconds)
+    expired = connection.execute(text(_EXPIRED_RANGES), {"silence": silence}).all()
+    for row in expired:
+        _give_up_if_hopeless(connection, row)
     return len(expired)
 
 
-def forget_dead_workers(connection: Connection) -> int:
-    """Take workers off the list that nobody has heard of for a day; no lease lasts that long."""
-    old = text("DELETE FROM core.worker WHERE last_seen < now() - interval '1 day'")
-    return connection.execute(old).rowcount
+_LISTING_FAILED = f"""
+UPDATE core.list_range r SET state = {WorkState.PENDING}, lease_owner = NULL, lease_until = NULL, deaths = deaths + 1,
+       next_attempt_at = now() + make_interval(secs => :pause * 2 ^ least(deaths, 10))
+WHERE r.range_id = :id AND r.lease_epoch = :epoch AND r.state = {WorkState.LEASED}
+RETURNING r.job_id, r.deaths, r.cursor"""
+
+
+def give_up_listing(connection: Connection, lease: Lease, error: str) -> None:
+    """Hand a range back after an error that no source explains; at the fifth at the same page its job fails."""
+    values = {"id": lease.work_id, "epoch": lease.epoch, "pause": work.FAILURE_PAUSE_SECONDS}
+    row = connection.execute(text(_LISTING_FAILED), values).first()
+    if row is not None:
+        _give_up_if_hopeless(connection, row, f" ({error})")
+
+
+def _give_up_if_hopeless(connection: Connection, row: Row[Any], error: str = "") -> None:
+    job_id, deaths, cursor = row.job_id, row.deaths, row.cursor
+    if deaths >= LISTING_DEATHS_ALLOWED:
+        place = f"after {cursor!r}" if cursor else "at its beginning"
+        jobs.fail(
+            connection,
+            job_id,
+            f"The listing broke off {deaths} times {place}{error}; see the ingest worker's log, then run the job "
+            "again.",
+        )
 
 
 def unqueue(connection: Connection, older_than_seconds: float) -> int:
@@ -231,7 +314,8 @@ UPDATE core.shard s SET state = {WorkState.QUEUED}, published_at = clock_timesta
 FROM (SELECT shard_id FROM core.shard JOIN core.job j USING (job_id)
       WHERE core.shard.state = {WorkState.PENDING} AND core.shard.model_id = :model
         AND (next_attempt_at IS NULL OR next_attempt_at <= now()) AND j.state = {JobState.RUNNING}
-      ORDER BY core.shard.priority DESC, shard_id LIMIT :room FOR UPDATE OF shard SKIP LOCKED) chosen
+      ORDER BY core.shard.priority DESC, core.shard.alone DESC, shard_id LIMIT :room
+      FOR UPDATE OF shard SKIP LOCKED) chosen
 WHERE s.shard_id = chosen.shard_id RETURNING s.shard_id"""
 
 _PUBLISH_RANGES = f"""
@@ -279,7 +363,7 @@ def _room(connection: Connection, queue: str, table_where: str) -> int:
     queued: int = connection.execute(
         text(f"SELECT count(*) FROM {table_where} state = {WorkState.QUEUED}")
     ).scalar_one()
-    return max(0, WINDOW_PER_WORKER * work.living(connection, queue) - queued)
+    return max(0, WINDOW_PER_WORKER * roster.living(connection, queue) - queued)
 
 
 _FINISH_JOBS = f"""

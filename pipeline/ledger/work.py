@@ -12,9 +12,13 @@ Laws
 1. A claim commits before any work; there is one winner, whatever the number of messages.
 2. Every later statement of the holder names its epoch, and does nothing when the epoch has moved on.
 3. Only the database's clock is read.
-4. A *death* is a lease that expired unreleased, begun (`lease_started`), of a worker that has been silent for several
-   beats of its heart. Nothing else brings a photo nearer to quarantine.
-5. A *failure* is a shard handed back because of an error that no photo and no service explains. Such a shard waits
+4. A *death* is a lease that expired unreleased, begun (`lease_started`), of a worker that is on the list and has been
+   silent for several beats of its heart. Nothing else brings a photo nearer to quarantine.
+5. A lease is begun when the first of its photos is taken in hand: its bytes are here, and a decoder or the model gets
+   them. Before that nothing of the photo could end a process, and waiting for a store must not look like it.
+6. What has had a death, what came of a split, and what a device was lost over runs *alone*: it is claimed by its own
+   message only, and its stream claims nothing else until it is finished. So its next death finds its cause.
+7. A *failure* is a shard handed back because of an error that no photo and no service explains. Such a shard waits
    longer each time, and is never taken ahead beside another one, so that each failure finds its cause.
 """
 
@@ -26,11 +30,6 @@ from sqlalchemy import Connection, text
 from pipeline.errors import LeaseLost
 from pipeline.records import ItemState, JobState, Lease, PhotoTask, TakenFrom, Version, WorkState
 
-BEATS_PER_LEASE = 4
-SLOWEST_BEAT_SECONDS = 20.0
-BEATS_MISSED = 3  # by who is taken for dead; fewer than a lease has, so that a lease that ends tells of a death
-WORKER_SILENT_SECONDS = BEATS_MISSED * SLOWEST_BEAT_SECONDS  # nobody who lives is silent for so long
-
 FAILURE_PAUSE_SECONDS = 5.0  # after the first failure of a shard; doubled by each further one in a row
 
 OPEN = f"{WorkState.PENDING}, {WorkState.QUEUED}"
@@ -40,14 +39,14 @@ UPDATE {table} w SET state = {leased}, lease_epoch = lease_epoch + 1, lease_owne
        lease_until = clock_timestamp() + make_interval(secs => :seconds){reset}
 WHERE w.{key} = :id AND w.state IN ({open}) AND (w.next_attempt_at IS NULL OR w.next_attempt_at <= now())
   AND EXISTS (SELECT FROM core.job j WHERE j.job_id = w.job_id AND j.state IN ({created}, {running}))
-RETURNING w.{key}, w.job_id, w.lease_epoch"""
+RETURNING w.{key}, w.job_id, w.lease_epoch, {alone}"""
 
 _CLAIM_NEXT = f"""
 SELECT s.shard_id FROM core.shard s JOIN core.job j USING (job_id)
-WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND s.failures = 0
+WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND s.failures = 0 AND NOT s.alone
   AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
   AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())
-ORDER BY s.priority DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED"""
+ORDER BY s.priority DESC, s.alone DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED"""
 
 _RENEW = f"""
 UPDATE {{table}} w SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
@@ -75,6 +74,7 @@ class WorkTable:
     table: str
     key: str
     reset: str  # what a claim clears beside the lease
+    alone: str  # whether nothing else may be in hand beside it
 
     def claim(self, connection: Connection, work_id: int, owner: str, lease_seconds: float) -> Lease | None:
         """Take this piece of work if it is free; None: someone else has it, it is done, or its job does not run."""
@@ -82,13 +82,14 @@ class WorkTable:
             table=self.table,
             key=self.key,
             reset=self.reset,
+            alone=self.alone,
             open=OPEN,
             leased=int(WorkState.LEASED),
             created=int(JobState.CREATED),
             running=int(JobState.RUNNING),
         )
         row = connection.execute(text(statement), {"id": work_id, "owner": owner, "seconds": lease_seconds}).first()
-        return None if row is None else Lease(work_id=row[0], job_id=row[1], epoch=row[2])
+        return None if row is None else Lease(work_id=row[0], job_id=row[1], epoch=row[2], alone=row[3])
 
     def renew(self, connection: Connection, leases: Sequence[Lease], lease_seconds: float) -> frozenset[int]:
         """Prolong `leases`; return the ids of those still held."""
@@ -113,24 +114,28 @@ class WorkTable:
         connection.execute(text(statement), {**_pairs(leases), "delay": delay_seconds})
 
 
-SHARDS = WorkTable("Shard", "core.shard", "shard_id", ", lease_started = false")
-RANGES = WorkTable("Range", "core.list_range", "range_id", "")
-
-
-def beat_seconds(lease_seconds: float) -> float:
-    """How often a worker says that it lives: several times per lease."""
-    return min(SLOWEST_BEAT_SECONDS, lease_seconds / BEATS_PER_LEASE)
-
-
-def silence_seconds(lease_seconds: float) -> float:
-    """How long a worker must not have been heard of to be taken for dead: several beats, but less than a lease."""
-    return BEATS_MISSED * beat_seconds(lease_seconds)
+SHARDS = WorkTable("Shard", "core.shard", "shard_id", ", lease_started = false", "w.alone")
+RANGES = WorkTable("Range", "core.list_range", "range_id", "", "false")
 
 
 def claim_next_shard(connection: Connection, model_id: int, owner: str, lease_seconds: float) -> Lease | None:
-    """Take the foremost pending shard of the model, without waiting for its message; none that has failed before."""
+    """Take the foremost pending shard of the model, without waiting for its message.
+
+    None that has failed before, nor one that must run alone.
+    """
     shard_id = connection.execute(text(_CLAIM_NEXT), {"model": model_id}).scalar()
     return None if shard_id is None else SHARDS.claim(connection, shard_id, owner, lease_seconds)
+
+
+def suspects_wait(connection: Connection, model_id: int) -> bool:
+    """Whether a message is on its way for a shard that nobody takes ahead.
+
+    It needs a worker whose stream has ended, and a stream that goes on to claim what comes next does not end.
+    """
+    query = f"""SELECT EXISTS (SELECT FROM core.shard WHERE state = {WorkState.QUEUED} AND model_id = :model
+                               AND (alone OR failures > 0))"""
+    waits: bool = connection.execute(text(query), {"model": model_id}).scalar_one()
+    return waits
 
 
 def release_failed(connection: Connection, lease: Lease, error: str) -> int:
@@ -177,28 +182,6 @@ def note_changed(connection: Connection, task: PhotoTask, version: Version) -> N
                 WHERE photo_id = :photo AND content_rev = :rev AND (etag, size) <> (:etag, :size)"""),
         {"etag": version.etag, "size": version.size, "photo": task.photo_id, "rev": task.content_rev},
     )
-
-
-def note_worker(connection: Connection, worker_id: str, queue: str, *, progressed: bool) -> None:
-    """Say that this worker is alive, and whether it got anything done since it last said so."""
-    connection.execute(
-        text("""INSERT INTO core.worker (worker_id, queue, last_progress) VALUES (:id, :queue, now())
-                ON CONFLICT (worker_id) DO UPDATE SET last_seen = now(),
-                    last_progress = CASE WHEN :progressed THEN now() ELSE core.worker.last_progress END"""),
-        {"id": worker_id, "queue": queue, "progressed": progressed},
-    )
-
-
-def living(connection: Connection, queue: str) -> int:
-    """How many workers that listen to `queue` are alive: those heard of within the last minute."""
-    query = "SELECT count(*) FROM core.worker WHERE queue = :queue AND last_seen > now() - make_interval(secs => :s)"
-    count: int = connection.execute(text(query), {"queue": queue, "s": WORKER_SILENT_SECONDS}).scalar_one()
-    return count
-
-
-def forget_worker(connection: Connection, worker_id: str) -> None:
-    """Take a worker that stops in good order off the list."""
-    connection.execute(text("DELETE FROM core.worker WHERE worker_id = :id"), {"id": worker_id})
 
 
 def _pairs(leases: Sequence[Lease]) -> dict[str, list[int]]:

@@ -3,6 +3,11 @@
 Only regular files count: symbolic links, pipes, sockets and devices are passed over with a reason. The etag of a file
 is its size and modification time in nanoseconds.
 
+Whoever may write into the folder may put a link where a file or a folder was, between any two of our steps. So nothing
+is judged by its name: a folder is listed and a file is read through a descriptor, opened without following a link and
+without waiting, of which the kernel says where it is (`open_plain`, `_open_folder`). What the kernel itself shows as
+files (`/proc`, `/sys`, `/dev`) is no place for photos.
+
 Each page reads again the folders on the way to its cursor: cheap where each user has a folder of thousands, quadratic
 in one flat folder (a million files in it are a thousand listings of a million names).
 """
@@ -16,10 +21,14 @@ from pathlib import Path
 
 from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, Page, PhotoRef, Refusal, Version
+from pipeline.sources.allowed import LOCAL
 from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
 from pipeline.sources.user_rule import UserRule
 
-LOCAL = "file://"
+_KERNEL = tuple(Path(path) for path in ("/proc", "/sys", "/dev"))
+_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder like others, though it lies there
+
+_NO_LINK = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Folder:
@@ -27,6 +36,7 @@ class Folder:
 
     def __init__(self, path: str, rule: UserRule) -> None:
         self.root = Path(path).resolve()
+        _check_place(Path(path), self.root)
         self.prefix = str(self.root).rstrip("/") + "/"
         self.rule = rule
 
@@ -91,10 +101,22 @@ class Folder:
         )
 
 
+def _check_place(path: Path, root: Path) -> None:
+    """SourceError for a folder that is the kernel's, or that is not where its path says."""
+    if path != root:
+        raise SourceError(f"{path} leads to {root}; name that folder.")
+    if any(root.is_relative_to(place) for place in _KERNEL) and not root.is_relative_to(_MEMORY):
+        raise SourceError(f"{root} holds no photos, but what the kernel shows; name another folder.")
+
+
 def _walk(prefix: str, after: str | None) -> Iterator[str]:
     """Paths of everything but folders under `prefix`, in byte order, those after `after` only."""
-    with os.scandir(prefix) as found:
-        entries = [(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in found]
+    folder = _open_folder(prefix)
+    try:
+        with os.scandir(folder) as found:
+            entries = [(entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name) for entry in found]
+    finally:
+        os.close(folder)
     for name in sorted(entries, key=os.fsencode):
         path = prefix + name
         if name.endswith("/"):
@@ -102,6 +124,37 @@ def _walk(prefix: str, after: str | None) -> Iterator[str]:
                 yield from _walk(path, after)
         elif after is None or os.fsencode(path) > os.fsencode(after):
             yield path
+
+
+def _open_folder(prefix: str) -> int:
+    """A descriptor of the folder with this path; NotADirectoryError if there is a link on the way to it."""
+    path = prefix.rstrip("/") or "/"
+    fd = os.open(path, _NO_LINK | os.O_DIRECTORY)
+    if _place_of(fd) != path:
+        os.close(fd)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+    return fd
+
+
+def open_plain(path: str) -> int | None:
+    """A descriptor of the plain file with this path; None if it is something else, or there is a link on the way to it.
+
+    Never waits for the other end of a pipe. Raises OSError.
+    """
+    try:
+        fd = os.open(path, _NO_LINK)
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENXIO):  # a link; a socket, or a device that is not there
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode) and _place_of(fd) == path:  # O_NOFOLLOW looks at the last name only
+        return fd
+    os.close(fd)
+    return None
+
+
+def _place_of(fd: int) -> str:
+    return os.readlink(f"/proc/self/fd/{fd}")
 
 
 def _take(paths: Iterator[str], limit: int) -> list[str]:
@@ -138,34 +191,43 @@ def read_local(path: str, etag: str, limit: int) -> bytes:
     Raises:
         PhotoGone: it is no longer there, or no plain file any more, or a folder on the way has become a link.
         PhotoChanged: it is not the file that was listed.
-        PhotoUnreadable: we may look at it, but not read it.
+        PhotoUnreadable: we may look at it, but not read it; or it is larger than `limit`.
         ServiceDown: the disk fails us, or we may not even look.
     """
+    fd = _open_listed(path)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise PhotoGone(f"{path} is no longer there.") from exc
-    except OSError as exc:
-        if exc.errno == errno.ELOOP:
-            raise PhotoGone(f"{path} is no plain file any more.") from exc
-        if isinstance(exc, PermissionError) and os.path.lexists(path):
-            reason = f"{path} may not be read by this user; give permission, and run the job again."
-            raise PhotoUnreadable(reason, Code.FORBIDDEN) from exc
-        raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
-    try:
-        about = os.fstat(fd)
-        if not stat.S_ISREG(about.st_mode):
-            raise PhotoGone(f"{path} is no plain file any more.")
-        if os.readlink(f"/proc/self/fd/{fd}") != path:  # O_NOFOLLOW looks at the last name only
-            raise PhotoGone(f"{path} is behind a link now; links are not followed.")
-        if _etag(about) != etag:
-            raise PhotoChanged(f"{path} was changed since it was listed.")
+        size = _size_of_listed(fd, path, etag)
+        if size > limit:
+            raise PhotoUnreadable(f"The photo has {size:,} bytes; at most {limit:,} are read.", Code.TOO_LARGE)
         with open(fd, "rb", closefd=False) as file:
-            data = file.read(limit + 1)
+            data = file.read(size + 1) if size else b""
     except OSError as exc:
         raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
     finally:
         os.close(fd)
-    if len(data) != about.st_size:
+    if len(data) != size:
         raise PhotoChanged(f"{path} changed while it was read.")
     return data
+
+
+def _open_listed(path: str) -> int:
+    try:
+        fd = open_plain(path)
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise PhotoGone(f"{path} is no longer there.") from exc
+    except OSError as exc:
+        if isinstance(exc, PermissionError) and os.path.lexists(path):
+            reason = f"{path} may not be read by this user; give permission, and run the job again."
+            raise PhotoUnreadable(reason, Code.FORBIDDEN) from exc
+        raise ServiceDown(f"{path} cannot be read: {exc.strerror}.") from exc
+    if fd is None:
+        raise PhotoGone(f"{path} is no plain file any more, or is behind a link now; links are not followed.")
+    return fd
+
+
+def _size_of_listed(fd: int, path: str, etag: str) -> int:
+    """Bytes of the open file; PhotoChanged if it is not the one that was listed."""
+    about = os.fstat(fd)
+    if _etag(about) != etag:
+        raise PhotoChanged(f"{path} was changed since it was listed.")
+    return about.st_size

@@ -3,6 +3,9 @@
 Each object is asked for its version (HEAD), several at a time. A line that cannot be read is refused by its number;
 an object that is not there is counted as gone. A manifest is no complete listing: what it leaves out stays. It is read
 once from beginning to end, however many pages that makes, and no line takes more memory than `MOST_LINE_BYTES`.
+
+A line names an object of S3 and its user, and nothing else counts in it: no local file, no server, no credentials. An
+object outside of the places that may be read is excluded, and nobody is asked for it.
 """
 
 import json
@@ -14,9 +17,12 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from pipeline.address import parse_uri
 from pipeline.errors import PhotoGone, SourceError
 from pipeline.records import Code, Page, PhotoRef, Refusal
-from pipeline.sources.s3 import S3Access, parse_uri, translated
+from pipeline.sources.allowed import ANYWHERE, Allowed
+from pipeline.sources.folder import open_plain
+from pipeline.sources.s3 import S3Access, translated
 from pipeline.sources.source import Interval, no_user, storable
 from pipeline.sources.user_rule import UserRule
 
@@ -34,8 +40,9 @@ class _Line:
 class Manifest:
     """The objects that a manifest names. The cursor is "LINE:BYTES": the last line read, and where it ends."""
 
-    def __init__(self, path: str, rule: UserRule, access: S3Access) -> None:
+    def __init__(self, path: str, rule: UserRule, access: S3Access, allowed: Allowed = ANYWHERE) -> None:
         self.path = Path(path)
+        self.allowed = allowed
         self.rule = rule
         self.place = access.place
         self.client = access.client(HEADS_AT_ONCE)
@@ -68,7 +75,7 @@ class Manifest:
     def _lines(self, number: int, offset: int) -> Iterator[_Line]:
         """Lines that are not blank, after line `number`, which ends at byte `offset`."""
         try:
-            with self.path.open("rb") as file:
+            with self._open() as file:
                 self._seek(file, offset)
                 while line := file.readline(MOST_LINE_BYTES + 1):
                     number += 1
@@ -80,6 +87,17 @@ class Manifest:
                         yield _Line(number=number, end=file.tell(), text=text)
         except OSError as exc:
             raise SourceError(f"The manifest {self.path} cannot be read: {exc.strerror}.") from exc
+
+    def _open(self) -> BinaryIO:
+        """The file itself: a job's row may name a link, or a pipe that would be waited for.
+
+        Raises:
+            SourceError, OSError: it is no plain file, or cannot be opened.
+        """
+        fd = open_plain(str(self.path))
+        if fd is None:
+            raise SourceError(f"The manifest {self.path} is no plain file, or is behind a link; name the file itself.")
+        return open(fd, "rb")
 
     def _seek(self, file: BinaryIO, offset: int) -> None:
         """Go to a line's beginning; SourceError where none begins there any more."""
@@ -96,6 +114,9 @@ class Manifest:
             bucket, key = parse_uri(uri)
         except (ValueError, RecursionError, SourceError) as exc:
             return Refusal(name=f"line {number}", code=Code.BAD_LINE, reason=str(exc))
+        if not self.allowed.holds(f"s3://{bucket}", key):
+            reason = f"lies outside of the places that may be read (s3://{bucket}/{key})."
+            return Refusal(name=f"line {number}", code=Code.OUTSIDE, reason=reason)
         owner = user or self.rule.owner(key)
         if owner is None:
             return no_user(f"line {number} ({key})", self.rule.template)

@@ -1,16 +1,19 @@
 """One photo's bytes, for whoever needs just one: thumbnails and checks. (Workers fetch in bulk: `workers.fetch`.)"""
 
+from pipeline.address import parse_uri
 from pipeline.errors import PhotoChanged, PhotoGone, SourceError
 from pipeline.records import Version
-from pipeline.sources.folder import LOCAL, read_local
-from pipeline.sources.s3 import S3Access, parse_uri, translated
+from pipeline.sources.allowed import ANYWHERE, LOCAL, Allowed
+from pipeline.sources.folder import read_local
+from pipeline.sources.s3 import S3Access, translated
 
 
 class Objects:
     """Reads photos from where the ledger says they are. Threads may share it."""
 
-    def __init__(self, access: S3Access) -> None:
+    def __init__(self, access: S3Access, allowed: Allowed = ANYWHERE) -> None:
         self.place = access.place
+        self.allowed = allowed
         self._client = access.client()
 
     def has(self, bucket: str) -> bool:
@@ -50,8 +53,10 @@ class Objects:
 
         Raises:
             PhotoGone, PhotoChanged: it is not.
+            PhotoUnreadable: it lies where nothing may be read.
             ServiceDown: the store does not answer.
         """
+        self.allowed.check_photo(bucket, key)
         if bucket == LOCAL:
             return read_local(key, etag, size)
         name, _ = parse_uri(bucket)

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from pipeline.address import parse_uri
 from pipeline.errors import SourceError
+from pipeline.sources.allowed import ANYWHERE, Allowed
 from pipeline.sources.folder import Folder
 from pipeline.sources.manifest import Manifest
-from pipeline.sources.s3 import S3Access, S3Prefix, parse_uri
+from pipeline.sources.s3 import S3Access, S3Prefix
 from pipeline.sources.source import Source
 from pipeline.sources.user_rule import UserRule
 
@@ -33,10 +35,17 @@ def kind_of(source: str) -> tuple[str, str]:
     raise SourceError(f"There is no folder or manifest {source!r}; check the path, or write s3://bucket/prefix.")
 
 
-def open_source(kind: str, source: str, rule: UserRule, access: S3Access) -> Source:
-    """The source that a job names."""
+def open_source(kind: str, source: str, rule: UserRule, access: S3Access, allowed: Allowed = ANYWHERE) -> Source:
+    """The source that a job names.
+
+    Raises:
+        SourceError: it lies outside of the places that may be read, or is nothing that we could have named.
+    """
+    allowed.check_source(kind, source)
     if kind == "s3":
         return S3Prefix(source, rule, access)
     if kind == "folder":
         return Folder(source, rule)
-    return Manifest(source, rule, access)
+    if kind == "manifest":
+        return Manifest(source, rule, access, allowed)
+    raise SourceError(f"{kind!r} is no kind of source.")

@@ -6,7 +6,6 @@ lies between two keys is then another stretch, so each page says which orders it
 neither order nor StartAfter and are refused by their name.)
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from botocore.exceptions import (
     ConnectionError as BotoConnectionError,
 )
 
+from pipeline.address import as_folder, parse_uri
 from pipeline.errors import AccessDenied, PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
 from pipeline.records import Code, Page, PhotoRef, Refusal
 from pipeline.settings import Settings
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 AMAZON = "aws"  # PICTOGRAPH_S3_ENDPOINT_URL=aws means Amazon's own endpoints
 
-_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")  # what the SDK lets through
 _DIRECTORY_BUCKET = "--x-s3"  # how the names of directory buckets end
 
 _THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
@@ -130,7 +129,7 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
     if code in _CREDENTIALS:
         return SourceError(f"S3 at {place} refuses our credentials ({code}); check the access key and its secret.")
     if code in _THROTTLED or status == 503:
-        return Throttled(f"S3 at {place} asks us to slow down ({code}).")
+        return Throttled(f"S3 at {place} is throttled: it asks us to slow down ({code}).")
     if code in ("AccessDenied", "403", "Forbidden") or status == 403:
         return AccessDenied(
             f"Our S3 credentials may not list or read {what or place}; ask for list and read permission."
@@ -149,20 +148,6 @@ def _no_bucket(name: str, place: str) -> SourceError:
     return SourceError(f"There is no bucket {name} at {place}; check the name and the endpoint.")
 
 
-def parse_uri(uri: str) -> tuple[str, str]:
-    """Split ``s3://bucket/prefix`` into bucket and prefix.
-
-    Raises:
-        SourceError: no bucket is named, or none that can be.
-    """
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
-    if not uri.startswith("s3://") or not bucket:
-        raise SourceError(f"{uri!r} is no S3 address; write s3://bucket/prefix.")
-    if not _BUCKET.fullmatch(bucket):
-        raise SourceError(f"{bucket!r} is no bucket's name; it has only letters, digits, dots and hyphens.")
-    return bucket, prefix
-
-
 class S3Prefix:
     """All objects under ``s3://bucket/prefix/``. The prefix is a folder: a final slash is added where it is missing."""
 
@@ -170,7 +155,7 @@ class S3Prefix:
         self.bucket, prefix = parse_uri(uri)
         if self.bucket.endswith(_DIRECTORY_BUCKET):
             raise SourceError(f"{self.bucket} is a directory bucket, and lists in no order; copy the photos elsewhere.")
-        self.prefix = prefix if prefix.endswith("/") or not prefix else prefix + "/"
+        self.prefix = as_folder(prefix)
         self.rule = rule
         self.place = access.place
         self.client = access.client()

@@ -59,6 +59,23 @@ def register_model(
     return Registered(model_id=model_id, name=name, decision=newest_decision(connection, model_id), nodes=nodes)
 
 
+def registered_model(connection: Connection, name: str, fingerprint: bytes) -> Registered:
+    """The model as `register_model` left it; writes nothing.
+
+    Raises:
+        ConfigurationError: it is not registered.
+    """
+    query = text("SELECT model_id, taxonomy_id FROM core.model WHERE fingerprint = :f")
+    row = connection.execute(query, {"f": fingerprint}).first()
+    if row is None:
+        raise ConfigurationError(
+            f"Model {name!r}, as it is here, is not registered; run `pictograph migrate` with PICTOGRAPH_MODEL={name}."
+        )
+    decision = newest_decision(connection, row.model_id)
+    nodes = _nodes_by_column(connection, row.taxonomy_id)
+    return Registered(model_id=row.model_id, name=name, decision=decision, nodes=nodes)
+
+
 def _add_model(connection: Connection, name: str, fingerprint: bytes, taxonomy_id: int) -> int:
     model_id: int = connection.execute(
         text(

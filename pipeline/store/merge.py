@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
+from pipeline.crashpoints import Point, reached
 from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
 from pipeline.store.staging import Field, copy_rows
 from pipeline.store.tally import apply_tally, ensure_tally
@@ -159,13 +160,16 @@ def merge(
     """Store `results`, update the totals, close the items, finish those of `leases` that have no open photo left."""
     _create_work_tables(connection)
     copy_rows(connection, "staged", _STAGE, map(_row, results))
+    reached(Point.MERGE_AFTER_COPY)
     for statement in (_LOCK_USERS, _LOCK_PHOTOS, _VERDICT):
         connection.execute(statement)
     stored = connection.execute(_STORE, {"model": model_id, "decision": decision_rev}).scalar_one()
+    reached(Point.MERGE_AFTER_RESULTS)
     connection.execute(_TAKEN)
     if connection.execute(_GONE).rowcount:
         collect_forgotten(connection)
     apply_delta(connection)
+    reached(Point.MERGE_AFTER_TOTALS)
     connection.execute(_CLOSE, {"patience": patience_seconds})
     closed = apply_tally(connection)
     if closed:
@@ -173,7 +177,9 @@ def merge(
     finished = connection.execute(
         _FINISH, {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
     ).scalars()
-    return Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    merged = Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    reached(Point.MERGE_COMMIT_SENT)  # nothing else is sent before it
+    return merged
 
 
 _TABLES = (

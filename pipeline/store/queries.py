@@ -177,10 +177,12 @@ def cached_thumbnail(connection: Connection, photo_id: int, side: int, content_r
 
 
 def cache_thumbnail(connection: Connection, photo_id: int, side: int, content_rev: int, jpeg: bytes) -> None:
-    """Keep a thumbnail, unless a newer one is there or the photo is not any more."""
+    """Keep a thumbnail, unless a newer one is there or the photo is not any more, or its owner is erased."""
+    # Whoever takes the photo away holds its row: we wait for him. The lock wants the right to update a column of it.
     query = text("""
         INSERT INTO core.thumbnail (photo_id, side, content_rev, jpeg)
-        SELECT photo_id, :side, :rev, :jpeg FROM core.photo WHERE photo_id = :photo AND gone_at IS NULL
+        SELECT photo_id, :side, :rev, :jpeg FROM core.photo p JOIN core.app_user u USING (user_id)
+        WHERE photo_id = :photo AND gone_at IS NULL AND deleted_at IS NULL FOR SHARE OF p
         ON CONFLICT (photo_id, side) DO UPDATE
         SET content_rev = excluded.content_rev, jpeg = excluded.jpeg, used_at = now()
         WHERE thumbnail.content_rev <= excluded.content_rev""")

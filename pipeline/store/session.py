@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from pipeline.errors import ConfigurationError, PictographError, ServiceDown
+from pipeline.store.roles import Role, session_options
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ FORBIDDEN = "42501"  # insufficient privilege
 UNKNOWN = ("28", "3D000")  # a role that may not log in, a database that is not there
 OLDEST_SERVER = 18  # RETURNING old.*, new.*
 MISSPELT = re.compile(r"invalid (dsn|connection option|\w+ value)")
+NO_ROLE = 'role "{role}" does not exist'
+NO_MEMBER = 'permission denied to set role "{role}"'
 REFUSALS = ("authentication failed", "does not exist", "no password supplied", "no pg_hba.conf entry")
 MAX_ATTEMPTS = 8
 
@@ -38,21 +41,32 @@ MAX_ATTEMPTS = 8
 class Database:
     """A PostgreSQL database. Threads share it; processes do not.
 
+    `role` is whom every connection acts as; None: the login itself, who owns the tables where it migrated them.
     `statement_seconds` bounds each statement, for those whose callers do not wait long; a longer one is ServiceDown.
     """
 
     def __init__(
-        self, url: str, application: str, connections: int = 4, *, statement_seconds: float | None = None
+        self,
+        url: str,
+        application: str,
+        connections: int = 4,
+        *,
+        role: Role | None = None,
+        statement_seconds: float | None = None,
     ) -> None:
         try:
             parsed = make_url(url).set(drivername="postgresql+psycopg2")
         except (ArgumentError, ValueError) as exc:
             raise ConfigurationError("PICTOGRAPH_DATABASE_URL is no address like postgresql://user@host/name.") from exc
         self.place = f"{parsed.host}:{parsed.port or 5432}/{parsed.database}"
+        self.role = role
+        self._login = parsed.username
         options = "-c TimeZone=UTC -c lock_timeout=10s -c idle_in_transaction_session_timeout=30s"
         # Our statements touch a few hundred rows by key: compiling them costs more than it saves, and on disks of today
         # (or in memory) looking them up is cheaper than reading a table, which 4, the default, was not made for.
         options += " -c jit=off -c random_page_cost=1.1"
+        if role is not None:
+            options += f" {session_options(role)}"
         if statement_seconds is not None:
             options += f" -c statement_timeout={max(1, round(statement_seconds * 1000))}"
         self.engine = create_engine(
@@ -64,6 +78,9 @@ class Database:
             connect_args={
                 "connect_timeout": 5,
                 "tcp_user_timeout": 15_000,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
                 "application_name": application,
                 "options": options,
             },
@@ -123,16 +140,19 @@ class Database:
 
     def _translate(self, exc: DBAPIError | psycopg2.Error | PoolTimeout) -> PictographError | None:
         state = _sqlstate(exc)
-        said = str(getattr(exc, "orig", exc)).strip().splitlines()
-        detail = [line for line in said if not line.startswith("\t")][-1]  # libpq indents its advice
+        detail = _detail(getattr(exc, "orig", exc))
         if state in NO_TABLES:
             return ConfigurationError(f"The database {self.place} has no tables yet; run `pictograph migrate`.")
         if state == FORBIDDEN:
-            return ConfigurationError(
-                f"Postgres at {self.place} does not let us do this ({detail}); grant it to the user in "
-                "PICTOGRAPH_DATABASE_URL, or name another."
-            )
+            return self._forbidden(detail)
         # libpq gives no SQLSTATE for a refused connection: its words are all there is.
+        if state is None and NO_ROLE.format(role=self.role) in detail:
+            return ConfigurationError(f"Postgres at {self.place} has no role {self.role}; run `pictograph migrate`.")
+        if state is None and NO_MEMBER.format(role=self.role) in detail:
+            return ConfigurationError(
+                f"The login in PICTOGRAPH_DATABASE_URL may not act as {self.role} at {self.place}; let an "
+                f'administrator run `GRANT {self.role} TO "{self._login}"`.'
+            )
         if state is None and MISSPELT.search(detail):
             return ConfigurationError(f"PICTOGRAPH_DATABASE_URL cannot be used: {detail}.")
         refused = state is None and any(words in detail for words in REFUSALS)
@@ -144,8 +164,20 @@ class Database:
             return ServiceDown(f"Postgres at {self.place} does not answer ({detail}); is it running?")
         return None
 
+    def _forbidden(self, detail: str) -> ConfigurationError:
+        whom, cure = "us", "grant it to the user in PICTOGRAPH_DATABASE_URL, or name another"
+        if self.role is not None:
+            whom, cure = f"role {self.role}", "run `pictograph migrate`, which grants what it needs"
+        return ConfigurationError(f"Postgres at {self.place} does not let {whom} do this ({detail}); {cure}.")
+
 
 _LOST = (OperationalError, InterfaceError, PoolTimeout, psycopg2.OperationalError, psycopg2.InterfaceError)
+
+
+def _detail(exc: BaseException) -> str:
+    """What the server said, without its hints; or the last of what libpq said, who indents its advice."""
+    said: str | None = exc.diag.message_primary if isinstance(exc, psycopg2.Error) else None
+    return said or [line for line in str(exc).strip().splitlines() if not line.startswith("\t")][-1]
 
 
 def _sqlstate(exc: BaseException) -> str | None:

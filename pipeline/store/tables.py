@@ -249,12 +249,23 @@ shard = Table(
     Column("published_at", Moment),
     Column("next_attempt_at", Moment),
     Column("dead_workers", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("suspicions", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("alone", Boolean, nullable=False, server_default=false()),
     Index("shard_job_id_idx", "job_id"),
     # Neither lease_until nor published_at is indexed: renewing a lease must stay a heap-only update.
-    Index("shard_pending_idx", "model_id", text("priority DESC"), "shard_id", postgresql_where=text("state = 0")),
+    Index(
+        "shard_pending_idx",
+        "model_id",
+        text("priority DESC"),
+        text("alone DESC"),
+        "shard_id",
+        postgresql_where=text("state = 0"),
+    ),
     Index("shard_taken_idx", "shard_id", postgresql_where=text("state in (1, 2)")),
-    comment="At most 512 photos of a job, claimed and finished together. failures: in a row, that no photo explains. "
-    "dead_workers: whom the deaths were; who comes back takes his away.",
+    Index("shard_condemned_idx", "shard_id", postgresql_where=text("deaths >= 2 AND state IN (0, 1)")),
+    comment="At most 512 photos of a job, claimed and finished together; photos: those open when it was made, or at "
+    "its last death. failures: in a row, that no photo explains. dead_workers: whom the deaths were; who comes back "
+    "takes his away. suspicions: machines that lost a device over it. alone: never beside another one.",
     postgresql_with={"fillfactor": "70"},
 )
 

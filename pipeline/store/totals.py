@@ -102,14 +102,30 @@ def _recount(of: str) -> str:
     GROUP BY 1, 2, 3"""
 
 
+#: The two tables of totals, and by what each sums up a model's nodes.
+USER_OF = ("core.user_category", "user_id")
+SLOT_OF = ("core.category_total", "slot")
+
+
+def unlike(table: str, of: str) -> str:
+    """A query for the rows of totals that are not a recount of the results, in either direction.
+
+    Its columns are the key and what is to be added to the stored `photos` and `mass`. Both sides are of one snapshot,
+    and every transaction changes them alike: so what is missing now is missing for ever, whoever merges meanwhile.
+    """
+    return f"""
+    SELECT model_id, {of}, node, coalesce(c.photos, 0) - coalesce(t.photos, 0) AS photos,
+           coalesce(c.mass, 0) - coalesce(t.mass, 0) AS mass
+    FROM ({_recount(of)}) AS c FULL JOIN {table} t USING (model_id, {of}, node)
+    WHERE (coalesce(c.photos, 0), coalesce(c.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))"""
+
+
 def differences(connection: Connection) -> int:
     """Rows in which the totals and a recount from the results differ, in either direction; 0 is the only right answer.
 
-    Both sides are read from the connection's snapshot, so it must be REPEATABLE READ while anyone writes.
+    Both tables are read from the connection's snapshot, so it must be REPEATABLE READ while anyone writes.
     """
-    query = "SELECT count(*) FROM ((({a}) EXCEPT ({b})) UNION ALL (({b}) EXCEPT ({a}))) AS d"
     found = 0
-    for table, of in (("core.user_category", "user_id"), ("core.category_total", "slot")):
-        stored = f"SELECT model_id, {of}, node, photos, mass FROM {table} WHERE (photos, mass) <> (0, 0)"
-        found += connection.execute(text(query.format(a=_recount(of), b=stored))).scalar_one()
+    for table, of in (USER_OF, SLOT_OF):
+        found += connection.execute(text(f"SELECT count(*) FROM ({unlike(table, of)}) AS d")).scalar_one()
     return found

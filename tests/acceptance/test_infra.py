@@ -15,20 +15,26 @@ import subprocess
 import time
 import venv
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 import yaml
+from botocore.exceptions import BotoCoreError, ClientError
 from locks import PACKAGES, REPOSITORY, pins
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
-from pictograph.stack import Endpoints
-from pictograph.stack.wheels import valkey_binary
+from pictograph.stack import Endpoints, ports
+from pictograph.stack.servers import BROKER_RIGHTS
+from pictograph.stack.wheels import postgres_binaries, valkey_binary, weed_binary
+from pipeline.settings import Settings
+from pipeline.sources.s3 import S3Access
 from pipeline.store import migrate
 from pipeline.store.session import Database
+from workers.ledger import register
+from workers.models import registry
 from workers.redriver import EPOCH_KEY
 
 INFRA = REPOSITORY / "infra"
@@ -114,18 +120,110 @@ def test_the_brokers_password_is_required_and_on_no_command_line(tmp_path):
     command = [part.replace("$$", "$") for part in service["entrypoint"]]  # as compose does
     env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": password}
     log = tmp_path / "log"
-    with running(command, env, log, tmp_path) as process, redis.Redis(port=port, password=password) as broker:
+    with (
+        running(command, env, log, tmp_path) as process,
+        redis.Redis(port=port, username="pictograph", password=password) as broker,
+    ):
         until(lambda: answers(broker), process, log)
-        assert broker.config_get("maxmemory-policy", "maxmemory", "save") == {
-            "maxmemory-policy": "noeviction",
-            "maxmemory": str(256 * 1024**2),
-            "save": "",
-        }
-        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+        for forbidden in ("CONFIG GET save", "FLUSHALL", "GET foreign", "PUBLISH a b"):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                broker.execute_command(*forbidden.split())
+        assert broker.info("memory")["maxmemory_policy"] == "noeviction"
+        assert broker.info("memory")["maxmemory"] == 256 * 1024**2
+        assert broker.info("persistence")["aof_enabled"] == 0
+        for stranger in (redis.Redis(port=port), redis.Redis(port=port, password=password)):
+            with stranger, pytest.raises(redis.AuthenticationError):
+                stranger.ping()
         command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         assert b"valkey-server" in command_line, "it does not get the signals that end the container"
         assert password.encode() not in command_line
+
+
+def test_the_brokers_user_has_the_rights_that_are_tested():
+    script = SERVICES["valkey"]["entrypoint"][2]
+    (line,) = [line.strip() for line in script.splitlines() if line.strip().startswith("user pictograph ")]
+    assert line == f"user pictograph on >$$REDISCLI_AUTH {BROKER_RIGHTS}"
+    assert "user default off" in script
+    for service in OURS.values():
+        assert service["environment"]["PICTOGRAPH_BROKER_URL"].startswith("redis://pictograph:$")
+
+
+def test_pictograph_may_list_and_read_the_photos_and_nothing_else(tmp_path):
+    """S3's own command, with the server that is installed here in the place of the image's."""
+    service, folder, log = SERVICES["s3"], tmp_path / "data", tmp_path / "log"
+    folder.mkdir()
+    claimed = ports.claim(None)
+    with closing(claimed.holder):
+        known = claimed.ports
+        parts = ("master", "volume", "filer", "s3")
+        flags = [
+            f"-{part}.port={getattr(known, part)} -{part}.port.grpc={getattr(known, part + '_grpc')}" for part in parts
+        ]
+        stand_in = tmp_path / "weed"
+        stand_in.write_text(f'#!/bin/sh\nexec {weed_binary()} "$@" -dir={folder} {" ".join(flags)}\n')
+        stand_in.chmod(0o755)
+        command = [part.replace("$$", "$") for part in (*service["entrypoint"], *service["command"])]
+        given = {name: interpolated(value) for name, value in service["environment"].items()}
+        env = {**given, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+        place = f"http://127.0.0.1:{known.s3}"
+        writer = s3_client(place, given["WRITER_ID"], given["WRITER_SECRET"])
+        reader = s3_client(place, *(interpolated(OURS["ingest"]["environment"][name]) for name in S3_KEYS))
+        with running(command, env, log, tmp_path) as process:
+            until(lambda: writes(writer, "photos") and writes(writer, "others"), process, log)
+            may_only_read(reader)
+            command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
+            assert "weed" in command_line
+            assert not [secret for name, secret in given.items() if "SECRET" in name and secret in command_line]
+
+
+S3_KEYS = ("PICTOGRAPH_S3_ACCESS_KEY_ID", "PICTOGRAPH_S3_SECRET_ACCESS_KEY")
+
+
+def s3_client(place: str, key: str, secret: str) -> Any:
+    access = S3Access(endpoint_url=place, access_key_id=key, secret_access_key=secret, region="us-east-1")
+    return access.client()
+
+
+def writes(client: Any, bucket: str) -> bool:
+    try:
+        if bucket not in {found["Name"] for found in client.list_buckets()["Buckets"]}:
+            client.create_bucket(Bucket=bucket)
+        client.put_object(Bucket=bucket, Key="ann/1.jpg", Body=b"x")
+    except (ClientError, BotoCoreError):
+        return False
+    return True
+
+
+def may_only_read(reader: Any) -> None:
+    assert reader.get_object(Bucket="photos", Key="ann/1.jpg")["Body"].read() == b"x"
+    assert reader.list_objects_v2(Bucket="photos")["KeyCount"] == 1
+    for attempt in (
+        lambda: reader.put_object(Bucket="photos", Key="ann/1.jpg", Body=b"y"),
+        lambda: reader.delete_object(Bucket="photos", Key="ann/1.jpg"),
+        lambda: reader.create_bucket(Bucket="more"),
+        lambda: reader.get_object(Bucket="others", Key="ann/1.jpg"),
+        lambda: reader.list_objects_v2(Bucket="others"),
+    ):
+        with pytest.raises(ClientError, match="AccessDenied"):
+            attempt()
+
+
+def test_amazons_policy_grants_listing_and_reading_below_one_prefix_and_nothing_else():
+    policy = json.loads((INFRA / "iam-policy.json").read_text(encoding="utf-8"))
+    statements = {statement["Action"]: statement for statement in policy["Statement"]}
+    assert set(statements) == {"s3:ListBucket", "s3:GetObject"}
+    assert {statement["Effect"] for statement in statements.values()} == {"Allow"}
+    assert statements["s3:GetObject"]["Resource"] == "arn:aws:s3:::MY-BUCKET/MY-PREFIX/*"
+    assert statements["s3:ListBucket"]["Resource"] == "arn:aws:s3:::MY-BUCKET"
+    assert statements["s3:ListBucket"]["Condition"] == {"StringLike": {"s3:prefix": ["MY-PREFIX/*"]}}
+
+
+def test_every_service_of_ours_reads_only_and_only_from_the_places_that_are_named():
+    for service in OURS.values():
+        environment_of = service["environment"]
+        assert "READER" in environment_of["PICTOGRAPH_S3_ACCESS_KEY_ID"]
+        assert "READER" in environment_of["PICTOGRAPH_S3_SECRET_ACCESS_KEY"]
+        assert interpolated(environment_of["PICTOGRAPH_SOURCES"]) == "s3://photos"
 
 
 def answers(broker: redis.Redis) -> bool:
@@ -180,14 +278,45 @@ def installed(package: str) -> set[Path]:
     return {Path(str(distribution.locate_file(name))) for name in names}
 
 
+def login_of(service: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Whom a service logs in as, and the password."""
+    url = make_url(interpolated(service["environment"]["PICTOGRAPH_DATABASE_URL"]))
+    return url.username, url.password
+
+
+@pytest.fixture(scope="module")
+def logins(endpoints: Endpoints) -> None:
+    """The logins that the container of Postgres makes at its first start; the owner is there."""
+    given = {name: interpolated(value) for name, value in SERVICES["postgres"]["environment"].items()}
+    env = {name: value for name, value in given.items() if name != "POSTGRES_OWNER_PASSWORD"}
+    (config,) = SERVICES["postgres"]["configs"]
+    assert config["target"].startswith("/docker-entrypoint-initdb.d/")
+    file = INFRA / COMPOSE["configs"][config["source"]]["file"]
+    psql = [f"{postgres_binaries()}/psql", "--no-psqlrc", f"--file={file}", endpoints.database_url]
+    subprocess.run(psql, env=env, check=True, capture_output=True)
+
+
+def test_no_service_is_a_superuser_and_each_has_a_login_of_its_own():
+    owner = SERVICES["postgres"]["environment"].get("POSTGRES_USER", "postgres")
+    logins = {name: login_of(service) for name, service in OURS.items()}
+    assert len({password for _, password in logins.values()}) == len(logins)
+    assert owner not in {login for login, _ in logins.values()}
+    of_processes = {f"pictograph-{name}" for name in OURS if name != "migrate"}
+    assert {login for login, _ in logins.values()} == {"pictograph", *of_processes}
+
+
 def environment(service: dict[str, Any], endpoints: Endpoints, folder: Path) -> dict[str, str]:
     """What compose gives the service, with the addresses of servers that are here; nothing is added that it lacks."""
+    login, password = login_of(service)
+    database_url = make_url(endpoints.database_url)
+    if login != database_url.username:
+        database_url = database_url.set(username=login, password=password)
     real = {
-        "PICTOGRAPH_DATABASE_URL": endpoints.database_url,
+        "PICTOGRAPH_DATABASE_URL": database_url.render_as_string(hide_password=False),
         "PICTOGRAPH_BROKER_URL": endpoints.broker_url,
         "PICTOGRAPH_S3_ENDPOINT_URL": endpoints.s3_endpoint_url,
-        "PICTOGRAPH_S3_ACCESS_KEY_ID": endpoints.s3_access_key_id,
-        "PICTOGRAPH_S3_SECRET_ACCESS_KEY": endpoints.s3_secret_access_key,
+        "PICTOGRAPH_S3_ACCESS_KEY_ID": endpoints.s3_reader_access_key_id,
+        "PICTOGRAPH_S3_SECRET_ACCESS_KEY": endpoints.s3_reader_secret_access_key,
     }
     given = {name: real.get(name, interpolated(value)) for name, value in service["environment"].items()}
     with socket.socket() as probe:
@@ -235,7 +364,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[bytes], log: 
 def works(name: str, endpoints: Endpoints, database: Database) -> bool:
     """Whether a service does its work, seen from outside; the API's own /readyz is its health check."""
     if name == "redriver":
-        with redis.Redis.from_url(endpoints.broker_url) as broker:
+        with redis.Redis.from_url(endpoints.broker_admin_url) as broker:
             return bool(broker.exists(EPOCH_KEY))
     if name in ("ingest", "annotate"):
         with database.transaction() as connection:
@@ -245,7 +374,8 @@ def works(name: str, endpoints: Endpoints, database: Database) -> bool:
 
 
 @pytest.mark.parametrize("name", sorted(set(OURS) - {"migrate"}))
-def test_service_gets_well_works_and_ends(name, endpoints, database, pythons, tmp_path):
+def test_service_gets_well_works_and_ends(name, endpoints, database, logins, pythons, tmp_path):
+    register(database, registry.chosen(Settings()))  # as `pictograph migrate` does
     service, log = OURS[name], tmp_path / "log"
     python, env = pythons[image_of(service)], environment(service, endpoints, tmp_path)
     kind, *check = service["healthcheck"]["test"]
@@ -254,7 +384,7 @@ def test_service_gets_well_works_and_ends(name, endpoints, database, pythons, tm
     def healthy() -> bool:
         return subprocess.run(here(check, python), env=env, capture_output=True, check=False).returncode == 0
 
-    with redis.Redis.from_url(endpoints.broker_url) as broker:
+    with redis.Redis.from_url(endpoints.broker_admin_url) as broker:
         broker.delete(EPOCH_KEY)
     assert not healthy()
     assert name == "api" or not works(name, endpoints, database)

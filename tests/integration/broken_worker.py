@@ -11,9 +11,9 @@ from types import ModuleType, SimpleNamespace
 
 from celery import bootsteps
 
-from pipeline.errors import ModelError, ServiceDown
+from pipeline.errors import BackendDown, ServiceDown
 from pipeline.settings import Settings
-from workers.app import create_app
+from workers.app import create_app, work
 
 FOLDER = Path(os.environ["BROKEN_WORKER_FOLDER"])
 QUEUE = os.environ["BROKEN_WORKER_QUEUE"]
@@ -28,17 +28,18 @@ class Broken:
     def run(self, shard_id):
         with (FOLDER / "pids").open("a") as log:
             log.write(f"{shard_id} {os.getpid()}\n")
-        raise ModelError("the canaries are dead")
+        raise BackendDown("the canaries are dead")
 
 
-def build(_):
+def build(_, **__):
     """The first process finds the database away."""
     tried = FOLDER / "tried"
     if not tried.exists():
         tried.touch()
         raise ServiceDown("Postgres does not answer")
     (FOLDER / f"built-{os.getpid()}").touch()
-    return SimpleNamespace(close=lambda: None)
+    nothing = SimpleNamespace(rung=lambda: None, broke=lambda _: None)
+    return SimpleNamespace(heart=nothing, guard=nothing, close=lambda: None)
 
 
 # Loading torch in each process takes too long.
@@ -64,4 +65,4 @@ class LateBroker(bootsteps.StartStopStep):
 if __name__ == "__main__":
     app = create_app(Settings(), "workers.tasks.annotate")
     app.steps["worker"].add(LateBroker)
-    app.worker_main(["--quiet", "worker", "--queues", QUEUE, "--without-gossip", "--without-mingle"])
+    sys.exit(work(app, "annotate", QUEUE))

@@ -3,15 +3,17 @@
 Building the schema takes longer than most of these tests: they find it made, and only empty it.
 """
 
+import copy
 from collections.abc import Iterator
 
 import pytest
-from ledger_helpers import Ledger, empty, is_made, make
+from ledger_helpers import Ledger, empty, is_made, make, ref
 from pydantic import SecretStr
 
 from pictograph.stack import Endpoints
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access
+from pipeline.store.roles import Role
 from pipeline.store.session import Database
 
 
@@ -59,3 +61,53 @@ def ledger_settings(endpoints: Endpoints) -> Settings:
         decode_processes=1,
         fetch_threads=4,
     )
+
+
+def acting(ledger: Ledger, role: Role) -> Ledger:
+    """The same ledger for a process of that role."""
+    url = ledger.database.engine.url.render_as_string(hide_password=False)
+    other = copy.copy(ledger)
+    other.database = Database(url, f"test of {role}", connections=1, role=role)
+    return other
+
+
+@pytest.fixture
+def roles(ledger: Ledger) -> Iterator[dict[Role, Ledger]]:
+    """The ledger as each role reaches it."""
+    made = {role: acting(ledger, role) for role in Role}
+    yield made
+    for each in made.values():
+        each.database.close()
+
+
+@pytest.fixture
+def ingest(roles: dict[Role, Ledger]) -> Ledger:
+    """The ledger as role ingest reaches it."""
+    return roles[Role.INGEST]
+
+
+@pytest.fixture
+def worker(roles: dict[Role, Ledger]) -> Ledger:
+    """The ledger as role worker reaches it."""
+    return roles[Role.WORKER]
+
+
+@pytest.fixture
+def api(roles: dict[Role, Ledger]) -> Ledger:
+    """The ledger as role api reaches it."""
+    return roles[Role.API]
+
+
+@pytest.fixture
+def analyst(roles: dict[Role, Ledger]) -> Ledger:
+    """The ledger as role analyst reaches it."""
+    return roles[Role.ANALYST]
+
+
+@pytest.fixture
+def two_users(ledger: Ledger, ingest: Ledger, worker: Ledger) -> int:
+    """Two photos of Ann's and three of Ben's, tagged, each with a thumbnail; the job."""
+    job_id = ingest.list([ref(f"ann/{n}.jpg") for n in range(2)] + [ref(f"ben/{n}.jpg", user="ben") for n in range(3)])
+    worker.tag_all(job_id, "dog")
+    ledger.execute("INSERT INTO core.thumbnail SELECT photo_id, 64, 1, 'x' FROM core.photo")
+    return job_id

@@ -107,11 +107,15 @@ def make(database):
         connection.execute(text("CREATE TABLE core.made_for_ledger_tests ()"))
 
 
+def forget(connection):
+    """Forget all photos, users and jobs."""
+    connection.execute(text("; ".join(f"DELETE FROM core.{table}" for table in EMPTIED)))
+
+
 def empty(database):
     """Forget everything but the small model."""
     with database.transaction() as connection:
-        for table in EMPTIED:
-            connection.execute(text(f"DELETE FROM core.{table}"))
+        forget(connection)
         for model_id in connection.execute(text("SELECT model_id FROM core.model WHERE name <> 'small'")).scalars():
             connection.execute(text(f"DROP TABLE core.photo_result_{model_id}"))
             connection.execute(text("DELETE FROM core.decision WHERE model_id = :id"), {"id": model_id})

@@ -28,16 +28,19 @@ from api.app import create_app
 from api.envelope import CONTENT_SECURITY_POLICY
 from api.main import address, serve
 from api.routes import health
+from pictograph.stack import Endpoints
 from pipeline.annotate import annotate
 from pipeline.errors import ConfigurationError
 from pipeline.ledger.jobs import JobRequest, submit
 from pipeline.records import WHOLE, Code
 from pipeline.settings import Settings
-from pipeline.sources.folder import LOCAL, local_version
+from pipeline.sources.allowed import LOCAL
+from pipeline.sources.folder import local_version
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access
 from pipeline.store import migrate, policies, queries
 from pipeline.store.catalogue import Registered, register_model
+from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from taxonomy.decide import Decision, decide
 from taxonomy.graph import Taxonomy, load
@@ -131,8 +134,15 @@ def decoder() -> Iterator[DecodePool]:
 
 
 @pytest.fixture
-def client(settings: Settings, database: Database, decoder: DecodePool) -> Iterator[TestClient]:
-    app = create_app(settings, database, Objects(S3Access.of(settings)), decoder)
+def as_api(endpoints: Endpoints, database: Database) -> Iterator[Database]:
+    """The database as the API reaches it: row-level security and all."""
+    with Database(endpoints.database_url, "pictograph api", role=Role.API) as found:
+        yield found
+
+
+@pytest.fixture
+def client(settings: Settings, as_api: Database, decoder: DecodePool) -> Iterator[TestClient]:
+    app = create_app(settings, as_api, Objects(S3Access.of(settings)), decoder)
     with TestClient(app, base_url="http://127.0.0.1") as made:
         yield made
 

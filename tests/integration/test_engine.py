@@ -12,7 +12,7 @@ import pytest
 from ledger_helpers import LABELS, LEASE_SECONDS, small_taxonomy, wait_for
 from PIL import Image
 
-from pipeline.errors import ConfigurationError, DeviceLost, ModelError, ServiceDown
+from pipeline.errors import BackendDown, ConfigurationError, DeviceLost, ModelError, ServiceDown
 from pipeline.ledger import redrive, work
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
@@ -338,7 +338,7 @@ def test_a_stop_merges_what_is_done_and_hands_the_rest_back(library):
     ("error", "failures"),
     [
         (RuntimeError("a bug"), {0, 1}),
-        (ModelError("the canaries are dead"), {0, 1}),
+        (ModelError("the canaries are dead"), {0}),
         (DeviceLost("the GPU is gone"), {0}),
     ],
 )
@@ -357,6 +357,9 @@ def test_a_model_that_breaks_ends_the_stream_and_no_photo_is_blamed(library, err
     library.check_nothing_held(job_id)
     assert library.ledger.job(job_id).count(ItemState.FAILED) == 0
     assert {row.failures for row in library.ledger.shards(job_id)} == failures
+    suspects = [row for row in library.ledger.shards(job_id) if row.suspicions]
+    assert bool(suspects) == (not isinstance(error, RuntimeError))
+    assert all(row.alone and row.state == WorkState.PENDING for row in suspects)
     library.forget_the_pause()
     library.run_all(job_id)
     library.check_all_done(job_id)
@@ -393,6 +396,21 @@ def test_a_stream_that_breaks_between_its_steps_leaves_no_thread_behind(library,
     library.forget_the_pause()
     library.run_all(job_id)
     library.check_all_done(job_id)
+
+
+def test_a_model_that_sees_its_canaries_is_not_to_blame_for_what_it_was_given(library):
+    library.put(10)
+    job_id = library.list()
+
+    class TooMuch(ColourModel):
+        def start(self, _):
+            raise ModelError("not even one of these fits into the memory")
+
+    with pytest.raises(ModelError) as caught:
+        library.stream(TooMuch()).run(library.first(job_id))
+    assert not isinstance(caught.value, BackendDown)
+    (row,) = library.ledger.shards(job_id)
+    assert (row.failures, row.suspicions) == (1, [])
 
 
 def test_an_error_that_nobody_explains_fails_the_job_at_the_fifth_time(library):

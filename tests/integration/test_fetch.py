@@ -15,7 +15,8 @@ from pydantic import SecretStr
 from pipeline.errors import PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, PhotoTask
 from pipeline.settings import Settings
-from pipeline.sources.folder import LOCAL, local_version
+from pipeline.sources.allowed import LOCAL
+from pipeline.sources.folder import local_version
 from pipeline.sources.s3 import S3Access, S3Prefix, create_bucket
 from pipeline.sources.user_rule import UserRule
 from workers.fetch import Fetcher

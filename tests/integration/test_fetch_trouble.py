@@ -2,22 +2,25 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from pydantic import SecretStr
 
-from pipeline.errors import PhotoChanged, ServiceDown
+from pipeline.errors import PhotoChanged, ServiceDown, Throttled
 from pipeline.records import PhotoTask
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access
 from workers import fetch
 from workers.fetch import Fetcher
+from workers.pace import FIRST_PAUSE_SECONDS
 
 BODY = b"hello"
 PHOTO = PhotoTask(
-    job_id=1, shard_id=1, photo_id=1, content_rev=1, bucket="s3://b", key="ann/1.jpg", etag="e", size=len(BODY),
+    job_id=1, shard_id=1, photo_id=1, content_rev=1, bucket="s3://photos", key="ann/1.jpg", etag="e", size=len(BODY),
     version_id=None,
 )  # fmt: skip
 GOOD = (200, len(BODY), BODY)
@@ -116,3 +119,17 @@ def test_an_overwritten_photo_is_not_asked_for_again() -> None:
         with pytest.raises(PhotoChanged):
             fetcher.fetch(PHOTO)
         assert store.conditions == ['"e"']
+
+
+def test_a_store_that_asks_us_to_slow_down_is_asked_less_often_by_all_threads() -> None:
+    """Sixteen threads meet the refusal; without a pause in common they would ask again at once, each by itself."""
+    with serving(*[BUSY] * 16, GOOD) as (store, fetcher), ThreadPoolExecutor(16) as pool:
+        start = time.monotonic()
+        assert list(pool.map(fetcher.fetch, [PHOTO] * 16)) == [BODY] * 16
+        assert time.monotonic() - start >= FIRST_PAUSE_SECONDS / 2
+        assert len(store.conditions) <= 3 * 16
+
+
+def test_a_photo_whose_store_stays_throttled_says_so() -> None:
+    with serving(BUSY) as (_, fetcher), pytest.raises(Throttled, match="throttled"):
+        fetcher.fetch(PHOTO)

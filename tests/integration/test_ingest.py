@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from ledger_helpers import LEASE_SECONDS
 
 from pipeline.errors import ServiceDown, SourceError
 from pipeline.ledger import jobs, redrive
@@ -191,7 +192,7 @@ def test_a_lister_that_lost_its_lease_stops_and_writes_nothing(listing, monkeypa
             pages.append(cursor)
             if len(pages) == 2:
                 listing.ledger.expire("core.list_range")
-                listing.ledger.database.run(redrive.expire_ranges)
+                listing.ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
                 listing.ledger.claim_range(job_id, owner="second")
             return read(cursor, limit)
 
@@ -201,7 +202,7 @@ def test_a_lister_that_lost_its_lease_stops_and_writes_nothing(listing, monkeypa
     monkeypatch.setattr(ingest, "open_source", watched)
     listing.task(job_id)
     assert len(pages) == 2
-    assert tuple(listing.range(job_id)) == (WorkState.LEASED, 10, 1)
+    assert tuple(listing.range(job_id)) == (WorkState.LEASED, 10, 0)  # it lives: no death
     listing.ledger.check()
 
 
@@ -218,7 +219,7 @@ def test_a_crash_between_the_last_page_and_the_end_lists_nothing_twice(listing, 
             listing.task(job_id)
     assert tuple(listing.range(job_id)) == (WorkState.LEASED, 15, 0)
     listing.ledger.expire("core.list_range")
-    listing.ledger.database.run(redrive.expire_ranges)
+    listing.ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
     listing.task(job_id)
     assert tuple(listing.range(job_id)) == (WorkState.DONE, 15, 0)
     assert listing.ledger.job(job_id).count(ItemState.PENDING) == 15
@@ -304,7 +305,7 @@ def test_a_page_that_takes_longer_than_a_lease_does_not_lose_it(listing, monkeyp
     def slow(_):
         for _ in range(12):
             time.sleep(0.1)
-            expired.append(listing.ledger.database.run(redrive.expire_ranges))
+            expired.append(listing.ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS)))
 
     watched(monkeypatch, slow)
     settings = listing.settings.model_copy(update={"lease_seconds": 0.8})
@@ -323,11 +324,11 @@ def test_a_lister_that_lost_its_lease_does_not_fail_the_job(listing, monkeypatch
 
     def lose(_):
         listing.ledger.expire("core.list_range")
-        listing.ledger.database.run(redrive.expire_ranges)
+        listing.ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
         listing.ledger.claim_range(job_id, owner="second")
         raise SourceError("the folder is gone")
 
     watched(monkeypatch, lose)
     listing.task(job_id)
     assert listing.ledger.job(job_id).state is JobState.RUNNING
-    assert tuple(listing.range(job_id)) == (WorkState.LEASED, 0, 1)
+    assert tuple(listing.range(job_id)) == (WorkState.LEASED, 0, 0)

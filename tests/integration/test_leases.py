@@ -5,7 +5,7 @@ import threading
 import pytest
 from ledger_helpers import LEASE_SECONDS, page_of, ref
 
-from pipeline.ledger import jobs, redrive, work
+from pipeline.ledger import jobs, redrive, roster, work
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Code, ItemState, JobState, WorkState
 
@@ -28,7 +28,7 @@ def expire(ledger):
 
 def begin(ledger, shard_id, owner="worker"):
     """A worker that is known, holds the shard and has a photo in hand."""
-    ledger.database.run(lambda c: work.note_worker(c, owner, "annotate.small", progressed=True))
+    ledger.database.run(lambda c: roster.note_worker(c, owner, "annotate.small", progressed=True))
     lease = ledger.claim(shard_id, owner)
     ledger.database.run(lambda c: work.mark_started(c, lease))
     return lease
@@ -137,8 +137,8 @@ def test_a_living_worker_that_renews_nothing_is_stuck_and_not_dead(ledger, shard
 
 @pytest.mark.parametrize("lease_seconds", [0.2, 5, 90, 600])
 def test_silence_is_several_beats_and_shorter_than_a_lease(lease_seconds):
-    assert 2 * work.beat_seconds(lease_seconds) < work.silence_seconds(lease_seconds) < lease_seconds
-    assert work.silence_seconds(lease_seconds) <= work.WORKER_SILENT_SECONDS
+    assert 2 * roster.beat_seconds(lease_seconds) < roster.silence_seconds(lease_seconds) < lease_seconds
+    assert roster.silence_seconds(lease_seconds) <= roster.WORKER_SILENT_SECONDS
 
 
 def test_an_expiry_before_the_first_photo_is_no_death(ledger, shard):
@@ -240,7 +240,7 @@ def test_an_expired_range_keeps_its_checkpoint(ledger):
     lease = ledger.claim_range(job_id)
     ledger.execute("UPDATE core.list_range SET cursor = 'ann/5.jpg', listed = 5")
     ledger.expire("core.list_range", died=False)
-    assert ledger.database.run(redrive.expire_ranges) == 1
+    assert ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS)) == 1
     again = ledger.claim_range(job_id)
     assert again.epoch == lease.epoch + 1
     assert ledger.database.run(lambda c: work.cursor_of(c, again)) == "ann/5.jpg"
@@ -279,26 +279,45 @@ def test_looking_ahead_takes_the_foremost_due_shard_of_its_own_model(ledger):
 
 
 def test_a_worker_comes_and_goes(ledger):
-    note = lambda progressed: ledger.database.run(lambda c: work.note_worker(c, "w", "q", progressed=progressed))  # noqa: E731
+    note = lambda progressed: ledger.database.run(lambda c: roster.note_worker(c, "w", "q", progressed=progressed))  # noqa: E731
     note(True)
     first = ledger.one("SELECT last_progress FROM core.worker")
     note(False)
     assert ledger.one("SELECT last_progress FROM core.worker") == first
-    living = lambda queue: ledger.database.run(lambda c: work.living(c, queue))  # noqa: E731
+    living = lambda queue: ledger.database.run(lambda c: roster.living(c, queue))  # noqa: E731
     assert (living("q"), living("other")) == (1, 0)
     ledger.execute("UPDATE core.worker SET last_seen = now() - interval '61 s'")
     assert living("q") == 0
-    ledger.database.run(lambda c: work.forget_worker(c, "w"))
+    ledger.database.run(lambda c: roster.forget_worker(c, "w"))
     assert ledger.all("SELECT * FROM core.worker") == []
+
+
+def note_lister(ledger):
+    ledger.database.run(lambda c: roster.note_worker(c, "lister", "ingest", progressed=True))
+
+
+def test_a_listing_whose_lister_lives_or_left_in_good_order_may_expire_as_often_as_it_likes(ledger):
+    job_id = ledger.submit()
+    for n in range(2 * redrive.LISTING_DEATHS_ALLOWED):
+        if n % 2:
+            note_lister(ledger)
+        ledger.claim_range(job_id)
+        if not n % 2:
+            ledger.database.run(lambda c: roster.forget_worker(c, "lister"))
+        ledger.expire("core.list_range", died=False)
+        assert ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS)) == 1
+    assert ledger.one("SELECT deaths FROM core.list_range") == 0
+    assert not ledger.job(job_id).state.ended
 
 
 def test_a_listing_that_always_breaks_off_at_the_same_page_fails_its_job(ledger):
     job_id = ledger.submit()
     for _ in range(redrive.LISTING_DEATHS_ALLOWED):
         assert not ledger.job(job_id).state.ended
+        note_lister(ledger)
         ledger.claim_range(job_id)
-        ledger.expire("core.list_range", died=False)
-        assert ledger.database.run(redrive.expire_ranges) == 1
+        ledger.expire("core.list_range")
+        assert ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS)) == 1
     job = ledger.job(job_id)
     assert job.state is JobState.FAILED
     assert "broke off 5 times at its beginning" in (job.error or "")
@@ -307,8 +326,9 @@ def test_a_listing_that_always_breaks_off_at_the_same_page_fails_its_job(ledger)
 def test_a_page_written_in_between_starts_the_count_anew(ledger):
     job_id = ledger.submit()
     for n in range(2 * redrive.LISTING_DEATHS_ALLOWED):
+        note_lister(ledger)
         lease = ledger.claim_range(job_id)
         ledger.write_page(job_id, lease, page_of([ref(f"ann/{n}.jpg")], last=False))
-        ledger.expire("core.list_range", died=False)
-        ledger.database.run(redrive.expire_ranges)
+        ledger.expire("core.list_range")
+        ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
     assert not ledger.job(job_id).state.ended

@@ -4,7 +4,7 @@ import random
 import threading
 
 import pytest
-from ledger_helpers import BUCKET, Ledger, failed, page_of, ref
+from ledger_helpers import BUCKET, LEASE_SECONDS, Ledger, failed, page_of, ref
 
 from pipeline.errors import LeaseLost
 from pipeline.ledger import redrive, work
@@ -80,7 +80,7 @@ def test_the_checkpoint_moves_with_its_page_and_a_repeat_is_refused_to_the_old_h
     old = ledger.claim_range(job_id)
     ledger.write_page(job_id, old, page_of(refs(3), cursor="ann/002.jpg", last=False))
     ledger.expire("core.list_range")
-    ledger.database.run(redrive.expire_ranges)
+    ledger.database.run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
     new = ledger.claim_range(job_id)
     assert ledger.database.run(lambda c: work.cursor_of(c, new)) == "ann/002.jpg"
     for step in (

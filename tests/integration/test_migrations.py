@@ -129,6 +129,24 @@ def test_downgrading_leaves_nothing_and_upgrading_works_again(bare):
     assert migrate(bare) == (None, newest())
 
 
+def test_a_ledger_without_roles_has_neither_rights_nor_policies_of_theirs(bare):
+    config = migrating._config()
+    migrate(bare)
+    with bare.transaction() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0004")
+    given = """
+        SELECT count(*) FROM pg_class c CROSS JOIN aclexplode(c.relacl) a
+        WHERE a.grantee <> c.relowner AND relnamespace::regnamespace::text IN ('core', 'tags', 'public')"""
+    left = ("SELECT count(*) FROM pg_policies", "SELECT count(*) FROM pg_class WHERE relrowsecurity", given)
+    with bare.transaction() as connection:
+        assert [connection.execute(text(query)).scalar_one() for query in left] == [0, 0, 0]
+        schema = "SELECT has_schema_privilege('pictograph_worker', 'core', 'USAGE')"
+        assert not connection.execute(text(schema)).scalar_one()
+        assert connection.execute(text("SELECT has_database_privilege('public', current_database(), 'TEMP')")).scalar()
+    assert migrate(bare) == ("0004", newest())
+
+
 # Photo 1500 lies in slot 1500 / 512 = 2; its user, 70, would be in slot 70 - 64 = 6.
 STORED = """
 INSERT INTO core.taxonomy (name, sha256, labels) VALUES ('t', 't', 1);

@@ -7,6 +7,9 @@ import pytest
 from ledger_helpers import ref
 from sqlalchemy import text
 
+from pipeline.store.roles import Role
+from pipeline.store.session import Database
+
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 QUESTIONS = re.search(r"```sql\n(.*?)```", README, re.DOTALL)[1].strip().removesuffix(";").split(";\n")
 
@@ -15,7 +18,8 @@ QUESTIONS = re.search(r"```sql\n(.*?)```", README, re.DOTALL)[1].strip().removes
 def answers(ledger):
     """By question, the rows: ann has two photos of a dog."""
     ledger.tag_all(ledger.list([ref("ann/1.jpg"), ref("ann/2.jpg")]), "dog")
-    with ledger.database.transaction() as connection:
+    url = ledger.database.engine.url.render_as_string(hide_password=False)
+    with Database(url, "an analyst", role=Role.ANALYST) as database, database.transaction() as connection:
         return [connection.execute(text(question)).all() for question in QUESTIONS]
 
 

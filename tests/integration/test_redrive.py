@@ -9,7 +9,7 @@ import redis
 from ledger_helpers import LEASE_SECONDS, failed, ref, wait_for, waiting
 
 from pipeline.errors import ServiceDown
-from pipeline.ledger import redrive, work
+from pipeline.ledger import redrive, roster, work
 from pipeline.ledger.redrive import INGEST_QUEUE, WINDOW_PER_WORKER, Doorbell
 from pipeline.records import Code, ItemState, JobState, WorkState
 from workers.app import create_app
@@ -21,7 +21,7 @@ QUEUE = "annotate.small"
 
 @pytest.fixture
 def broker(endpoints):
-    client = redis.Redis.from_url(endpoints.broker_url)
+    client = redis.Redis.from_url(endpoints.broker_admin_url)  # who may wipe it
     client.flushall()
     yield client
     client.flushall()
@@ -41,7 +41,7 @@ def redriver(ledger, ledger_settings, broker):
 def listening(ledger):
     """One living worker per queue."""
     for worker, queue in (("tagger", QUEUE), ("lister", INGEST_QUEUE)):
-        ledger.database.run(lambda c, w=worker, q=queue: work.note_worker(c, w, q, progressed=False))
+        ledger.database.run(lambda c, w=worker, q=queue: roster.note_worker(c, w, q, progressed=False))
 
 
 def messages(broker, queue=QUEUE):
@@ -66,7 +66,7 @@ def test_a_tick_publishes_a_window_and_no_more(ledger, redriver, broker):
     redriver.tick()
     assert ids_in(broker) == []  # nobody would hear it
     for n in (1, 2):
-        ledger.database.run(lambda c, n=n: work.note_worker(c, f"w{n}", QUEUE, progressed=False))
+        ledger.database.run(lambda c, n=n: roster.note_worker(c, f"w{n}", QUEUE, progressed=False))
         for _ in range(3):
             redriver.tick()
         assert ids_in(broker) == shards[: n * WINDOW_PER_WORKER]
@@ -160,7 +160,7 @@ def test_the_loop_outlives_a_database_that_refuses(ledger, redriver, broker, lis
 def test_two_redrivers_publish_each_shard_once(ledger):
     shards = shards_of(ledger, 12)
     for n in range(6):
-        ledger.database.run(lambda c, n=n: work.note_worker(c, f"w{n}", QUEUE, progressed=False))
+        ledger.database.run(lambda c, n=n: roster.note_worker(c, f"w{n}", QUEUE, progressed=False))
     bells, errors = [], []
 
     def publish():
@@ -256,7 +256,7 @@ def test_a_job_says_whether_photos_failed(ledger, code, state):
 
 def test_deaths_are_counted_by_one_redriver_only(ledger):
     (shard,) = shards_of(ledger, 1)
-    ledger.database.run(lambda c: work.note_worker(c, "w", QUEUE, progressed=True))
+    ledger.database.run(lambda c: roster.note_worker(c, "w", QUEUE, progressed=True))
     lease = ledger.claim(shard, "w")
     ledger.database.run(lambda c: work.mark_started(c, lease))
     ledger.expire()

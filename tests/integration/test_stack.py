@@ -24,15 +24,18 @@ import pytest
 import redis
 from botocore.config import Config
 from botocore.exceptions import ClientError
+from sqlalchemy import make_url
 
 from pictograph import stack
+from pictograph.places import servers, uploading
 from pictograph.stack import Service, certificate
 from pictograph.stack.home import Credentials, Home
 from pictograph.stack.ports import Ports
 from pictograph.stack.processes import NOBODY, account, left_over
-from pictograph.stack.servers import Place, SeaweedFS
+from pictograph.stack.servers import MAY_MAKE_ROLES, Place, Postgres, SeaweedFS
 from pictograph.stack.wheels import valkey_binary
 from pipeline.errors import ConfigurationError, ServiceDown
+from pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 SERVERS = frozenset({"postgres", "valkey-server", "weed"})
@@ -208,6 +211,48 @@ def test_a_wrong_secret_is_refused_everywhere(shared):
         psycopg2.connect(endpoints.database_url, password="wrong", connect_timeout=ANSWER_SECONDS)
 
 
+def test_workers_may_list_and_read_photos_and_nothing_else(shared):
+    _, endpoints = shared
+    writer = s3(endpoints)
+    writer.create_bucket(Bucket="read-only")
+    writer.put_object(Bucket="read-only", Key="ann/1.jpg", Body=b"bytes")
+    about = {"Bucket": "read-only", "Key": "ann/1.jpg"}
+    key, secret = endpoints.s3_reader_access_key_id, endpoints.s3_reader_secret_access_key
+    reader = s3(replace(endpoints, s3_access_key_id=key, s3_secret_access_key=secret))
+    assert reader.get_object(**about)["Body"].read() == b"bytes"
+    assert reader.head_object(**about)["ContentLength"] == 5
+    assert [item["Key"] for item in reader.list_objects_v2(Bucket="read-only")["Contents"]] == ["ann/1.jpg"]
+    reader.head_bucket(Bucket="read-only")
+    for attempt in (
+        lambda: reader.put_object(**about, Body=b"other"),
+        lambda: reader.put_object(Bucket="read-only", Key="new.jpg", Body=b"other"),
+        lambda: reader.copy_object(Bucket="read-only", Key="copy.jpg", CopySource=about),
+        lambda: reader.create_multipart_upload(Bucket="read-only", Key="new.jpg"),
+        lambda: reader.delete_object(**about),
+        lambda: reader.put_object_tagging(**about, Tagging={"TagSet": [{"Key": "a", "Value": "b"}]}),
+        lambda: reader.put_bucket_policy(Bucket="read-only", Policy="{}"),
+        lambda: reader.create_bucket(Bucket="more"),
+        lambda: reader.delete_bucket(Bucket="read-only"),
+    ):
+        with pytest.raises(ClientError, match=r"AccessDenied|\(403\)"):
+            attempt()
+    answer = reader.delete_objects(Bucket="read-only", Delete={"Objects": [{"Key": "ann/1.jpg"}]})
+    assert [error["Code"] for error in answer["Errors"]] == ["AccessDenied"]  # it answers for each object apart
+    assert writer.get_object(**about)["Body"].read() == b"bytes"
+    writer.delete_bucket(Bucket="read-only")
+
+
+def test_settings_over_the_embedded_servers_read_and_upload_only_where_it_is_asked_for(shared, monkeypatch):
+    home, endpoints = shared
+    for name in ("DATABASE_URL", "BROKER_URL", "S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(f"PICTOGRAPH_{name}", raising=False)
+    with servers(Settings(home=home)) as settings:
+        assert settings.s3_access_key_id == endpoints.s3_reader_access_key_id
+        assert settings.broker_url.get_secret_value() == endpoints.broker_url
+        assert endpoints.s3_access_key_id not in settings.environment().values()  # what workers are told
+        assert uploading(settings).s3_access_key_id == endpoints.s3_access_key_id
+
+
 def test_inner_ports_serve_nobody_without_a_token(shared):
     home, endpoints = shared
     s3(endpoints).create_bucket(Bucket="private")
@@ -268,7 +313,7 @@ def test_no_file_with_a_secret_can_be_read_by_others(shared):
 def test_the_database_owner_owns_no_more_than_the_database(shared):
     _, endpoints = shared
     rights = "SELECT rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
-    assert query(endpoints, rights) == (False, False, False)
+    assert query(endpoints, rights) == (False, True, False)  # it makes the roles that processes take
     assert query(endpoints, "SELECT has_database_privilege('pictograph', 'CREATE')") == (True,)
 
 
@@ -340,6 +385,41 @@ def test_left_over_servers_are_ended_before_new_ones_start(home, tmp_path):
             assert left.wait(PATIENCE_SECONDS) == -signal.SIGKILL
         assert stranger.poll() is None
         stranger.communicate(b"\n")
+
+
+def test_nobody_logs_in_as_the_superuser(shared):
+    _, endpoints = shared
+    with pytest.raises(psycopg2.OperationalError, match=r"rejects connection|no password supplied"):
+        psycopg2.connect(endpoints.database_url.replace("//pictograph", "//postgres"), connect_timeout=ANSWER_SECONDS)
+
+
+def test_no_password_gets_into_the_log_of_the_database(shared):
+    home, endpoints = shared
+    statement = "CREATE ROLE somebody PASSWORD 'a-word-of-mine' IN ROLE pg_monitor"
+    with pytest.raises(psycopg2.Error, match="pg_monitor"):
+        query(endpoints, statement)
+    log = (home / "logs" / "postgres.log").read_text()
+    assert "pg_monitor" in log
+    assert "a-word-of-mine" not in log
+    assert make_url(endpoints.database_url).password not in log
+
+
+def test_the_owner_of_an_older_folder_may_make_roles_from_now_on(home):
+    """Twice: once it is so, nothing is changed any more."""
+    may = "SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    with stack.open(home, DATABASE) as endpoints:
+        password = make_url(endpoints.database_url).password
+    assert stack.wait_until_stopped(home)
+    place = Home(home)
+    server = Postgres(Place(home=place, ports=None, credentials=None, account=account()))
+    server._run(server._alone(server.folder), "ALTER ROLE pictograph NOCREATEROLE\n")
+    (server.folder / MAY_MAKE_ROLES).unlink()
+    for _ in range(2):
+        with stack.open(home, DATABASE) as endpoints:
+            assert query(endpoints, may) == (True,)
+            assert make_url(endpoints.database_url).password == password
+        assert stack.wait_until_stopped(home)
+        assert (server.folder / MAY_MAKE_ROLES).exists()
 
 
 def test_a_database_that_was_half_made_is_made_anew(home):

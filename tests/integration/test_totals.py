@@ -13,7 +13,7 @@ from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.ledger import jobs, redrive, work
+from pipeline.ledger import jobs, redrive, roster, work
 from pipeline.records import Code, ItemState, Version
 from pipeline.store.totals import apply_delta, ensure_delta
 
@@ -273,7 +273,7 @@ class Fire:
 
     def worker(self, chance):
         owner = f"worker-{chance.random()}"
-        self.ledger.database.run(lambda c: work.note_worker(c, owner, "annotate.small", progressed=True))
+        self.ledger.database.run(lambda c: roster.note_worker(c, owner, "annotate.small", progressed=True))
         model = self.ledger.registered.model_id
         seconds = chance.choice([0.001, 0.01, 30])
         lease = self.ledger.database.run(lambda c: work.claim_next_shard(c, model, owner, seconds))
@@ -300,7 +300,7 @@ class Fire:
         self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1 AND photo_id % 2 = 0")
         run = self.ledger.database.run
         run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
-        run(redrive.expire_ranges)
+        run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
         run(lambda c: redrive.gather_retries(c, 5))
         run(redrive.finish_jobs)
         run(redrive.publishable)

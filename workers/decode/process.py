@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from pipeline.crashpoints import Point, reached
 from pipeline.errors import PictographError, ServiceDown
 from workers.decode.protocol import ANSWER_BYTES, Answer, Job, Slot
 
@@ -92,6 +93,7 @@ class Child:
         try:
             process = self._running()
             os.write(_fd(process.stdin), job.pack())
+            reached(Point.DECODE_AFTER_SEND)
             return _receive(process, self.cpu_seconds * WALL_FACTOR)
         except (TimeoutError, ValueError) as error:  # it hangs, or talks nonsense
             self.kill()

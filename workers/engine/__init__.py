@@ -17,8 +17,8 @@ Laws
 1. A photo that was handed out yields exactly one `PhotoResult`, unless the stream stops or its shard is lost.
 2. A shard is finished by the merge that holds its last result; what is left at the end is handed back.
 3. The first error that is no photo's fault ends the stream: `Stream.run` raises it once the leases are released. Where
-   no service and no device is to blame either, it counts against the shards in hand, and at the fifth time in a row
-   fails their jobs.
+   no service and no model is to blame either, it counts against the shards in hand, and at the fifth time in a row
+   fails their jobs. After an error of the model its canaries tell whether it is to blame.
 
 `stream` puts the steps together; `feeder`, `intake` (fetch and decode), `classify` and `merger` are the steps; `flow`,
 `slots` and `outages` are what stands between them.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.annotate import annotate
+from pipeline.crashpoints import Point, reached
 from pipeline.errors import DeviceLost, ModelError
 from pipeline.records import Code, ItemState, PhotoResult
 from taxonomy.decide import Decided
@@ -71,6 +72,7 @@ class Classify:
             photos, pixels = batch.photos[part], batch.pixels[part]
             with self.watch.timed("classify"):
                 pending = self.classifier.start(pixels)
+            reached(Point.CLASSIFY_MID_BATCH)
             ends = batch if at >= len(batch.photos) else None
             self._started.append(_Started(photos=photos, pixels=pixels, pending=pending, ends=ends))
 

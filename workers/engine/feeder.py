@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from pipeline.ledger import jobs, work
+from pipeline.crashpoints import Point, reached
+from pipeline.ledger import jobs, roster, work
 from pipeline.records import Lease, PhotoTask
 from pipeline.store.session import Database
 from workers.engine.flow import Channel
@@ -32,7 +33,7 @@ class Feeder:
     owner: str  # of the leases
     lease_seconds: float
     shards_ahead: int  # claimed beside the one in work
-    stream_seconds: float  # after which no more are claimed
+    stream_seconds: float  # after which no more are claimed, unless nobody could ring for them
     finish: Callable[[Lease], None]  # a shard in which nothing is open
     stopping: Callable[[], bool]
 
@@ -47,8 +48,8 @@ class Feeder:
         self._hand_out(first)
         until = time.monotonic() + self.stream_seconds
         while not self.stopping():
-            more = len(self.holdings) <= self.shards_ahead and time.monotonic() < until
-            lease = self._ask(self._claim_next) if more else None
+            room = len(self.holdings) <= self.shards_ahead and not self.holdings.alone()
+            lease = self._ask(lambda connection: self._claim_next(connection, until)) if room else None
             if lease is not None:
                 self._hand_out(lease)
             elif len(self.holdings) == 0:
@@ -57,6 +58,7 @@ class Feeder:
                 self.holdings.wait(DRY_SECONDS)
 
     def _hand_out(self, lease: Lease) -> None:
+        reached(Point.CLAIM_AFTER_COMMIT)
         self.holdings.add(lease)  # so that it is handed back, should the next step fail
         photos = self._ask(lambda connection: _open(connection, lease))
         self.holdings.add(lease, (task.photo_id for task in photos))
@@ -65,7 +67,11 @@ class Feeder:
         for task in spread(photos):
             self.tasks.put(task)
 
-    def _claim_next(self, connection: Connection) -> Lease | None:
+    def _claim_next(self, connection: Connection, until: float) -> Lease | None:
+        """A stream ends in time, and for those who wait for its message; not while nobody could ring again."""
+        over = time.monotonic() >= until or work.suspects_wait(connection, self.model_id)
+        if over and not roster.doorbell_is_silent(connection):
+            return None
         return work.claim_next_shard(connection, self.model_id, self.owner, self.lease_seconds)
 
     def _ask(self, question: Callable[[Connection], T]) -> T:

@@ -23,6 +23,7 @@ from workers.engine.outages import Patience
 from workers.engine.slots import Photo, Slots
 from workers.fetch import Fetcher
 from workers.holdings import Holdings
+from workers.troubles import STORE, Troubles
 
 T = TypeVar("T")
 
@@ -49,6 +50,7 @@ class Intake:
     photos_in_hand: Budget  # likewise: more would cost memory, and gain nothing
     slots: Slots
     results: Channel[list[PhotoResult]]
+    troubles: Troubles = field(default_factory=Troubles)  # what this process waits for
     stopping: Callable[[], bool]  # photos that are not decoded yet are passed over
     fetched: Channel[_Fetched] = field(default_factory=Channel)
 
@@ -57,16 +59,25 @@ class Intake:
         for task in tasks:
             if self.stopping() or not self.holdings.holds(task.shard_id):
                 continue
-            began = self.holdings.begin(task.shard_id)
-            if began is not None:
-                self._mark_started(began)
             self.photos_in_hand.acquire(1)
             self.bytes_in_hand.acquire(task.size)
-            data = self._tried(task, partial(self.fetcher.fetch, task))
+            data = self._tried(task, partial(self._fetch, task))
             if data is None:
                 self._let_go(task)
             else:
+                began = self.holdings.begin(task.shard_id)
+                if began is not None:  # before a decoder or the model gets to see anything of it
+                    self._mark_started(began)
                 self.fetched.put(_Fetched(task=task, data=data, sha256=hashlib.sha256(data).digest()))
+
+    def _fetch(self, task: PhotoTask) -> bytes:
+        try:
+            data = self.fetcher.fetch(task)
+        except ServiceDown as exc:
+            self.troubles.met(STORE, str(exc))
+            raise
+        self.troubles.over(STORE)
+        return data
 
     def decode(self) -> None:
         """One thread's life: decode until no more is fetched."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pipeline.crashpoints import Point, reached
 from pipeline.records import Lease, PhotoResult
 from pipeline.store.catalogue import Registered
 from pipeline.store.merge import Merged, merge
@@ -70,6 +71,7 @@ class Merger:
         complete, self._complete = self._complete, []
         waiting = f"{len(batch)} results wait"
         merged = self.patience.outlast(lambda: self._in_one_transaction(batch, complete), waiting)
+        reached(Point.MERGE_AFTER_COMMIT)
         self.photos += len(batch)
         lost = {lease.work_id for lease in complete} - merged.finished
         if lost:

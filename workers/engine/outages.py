@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pipeline.errors import ServiceDown
+from workers.troubles import DATABASE, Troubles
 
 log = logging.getLogger(__name__)
 
@@ -25,15 +26,20 @@ class Patience:
 
     seconds: float
     hurried: Callable[[], bool] = _never
+    troubles: Troubles = field(default_factory=Troubles)
 
     def outlast(self, ask: Callable[[], T], waiting: str) -> T:
         """What `ask` returns, once it does; it must be safe to repeat. ServiceDown after an outage that is too long."""
         until = time.monotonic() + self.seconds
         while True:
             try:
-                return ask()
+                answer = ask()
             except ServiceDown as exc:
+                self.troubles.met(DATABASE, str(exc))
                 if time.monotonic() > until or self.hurried():
                     raise
                 log.warning("%s: %s", waiting, exc)
                 time.sleep(PAUSE_SECONDS)
+            else:
+                self.troubles.over(DATABASE)
+                return answer

@@ -5,8 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from pipeline.errors import DeviceLost, PictographError, ServiceDown
-from pipeline.ledger import redrive, work
+from sqlalchemy import Connection
+
+from pipeline.errors import BackendDown, ModelError, PictographError, ServiceDown
+from pipeline.ledger import breaker, redrive, work
 from pipeline.records import Lease, PhotoResult, PhotoTask
 from workers.engine.classify import Classify
 from workers.engine.feeder import Feeder
@@ -40,14 +42,15 @@ class Stream:
         self._tasks: Channel[PhotoTask] = Channel()
         self._results: Channel[list[PhotoResult]] = Channel()
         self._slots = Slots(bench.buffers, lambda: bench.classifier.batch_photos)
+        seconds, troubles = bench.settings.lease_seconds, bench.heart.troubles
         self._merger = Merger(
             database=bench.database,
             registered=bench.registered,
             holdings=self._holdings,
             patience_seconds=bench.settings.patience_seconds,
-            patience=Patience(seconds=bench.settings.lease_seconds),  # also when stopping: what is done is merged
+            patience=Patience(seconds=seconds, troubles=troubles),  # also when stopping: what is done is merged
         )
-        patience = Patience(seconds=bench.settings.lease_seconds, hurried=self._stopping)
+        patience = Patience(seconds=seconds, hurried=self._stopping, troubles=troubles)
         self._feeder = Feeder(
             database=bench.database,
             patience=patience,
@@ -71,6 +74,7 @@ class Stream:
             photos_in_hand=Budget(bench.tuning.fetch_photos, resume=bench.tuning.fetch_again_photos),
             slots=self._slots,
             results=self._results,
+            troubles=troubles,
             stopping=self._stopping,
         )
         self._classify = Classify(
@@ -86,7 +90,8 @@ class Stream:
 
         Raises:
             ServiceDown: the database is away; the leases are released.
-            ModelError: the model is not to be trusted any more, nor is this process.
+            BackendDown: the model does not work any more in this process; nobody was blamed.
+            ModelError: the model cannot take what it was given; it was counted against the shards in hand.
             Exception: what nobody thought of; it was counted against the shards in hand.
         """
         first = self._feeder.claim(shard_id)
@@ -104,6 +109,7 @@ class Stream:
             raise
         finally:
             self.bench.heart.watch(None)
+            self._examine_model()
             self._hand_back()
         if self._failure is not None:
             raise self._failure
@@ -167,9 +173,19 @@ class Stream:
 
     @property
     def _blameless(self) -> bool:
-        """Whether the stream ended well, was told to stop, or met a service or a device that is away."""
+        """Whether the stream ended well, was told to stop, or met a service or a model that does not work."""
         told = self._stop.is_set() or not isinstance(self._failure, Exception)  # None, SystemExit
-        return told or isinstance(self._failure, ServiceDown | DeviceLost)
+        return told or isinstance(self._failure, ServiceDown | BackendDown)
+
+    def _examine_model(self) -> None:
+        """After an error of the model: is it what it was given, or does not even see its canaries any more?"""
+        if isinstance(self._failure, ModelError) and not isinstance(self._failure, BackendDown):
+            try:
+                self.bench.classifier.verify()
+            except BackendDown as exc:
+                self._failure = exc
+            except ModelError as exc:
+                self._failure = BackendDown(str(exc))
 
     def _hand_back(self) -> None:
         """Release what is left, so that another worker may have it at once; after a failure of ours, later."""
@@ -180,11 +196,17 @@ class Stream:
         try:
             for lease in blamed:
                 self._give_up_failing(lease)
-            rest = [lease for lease in leases if lease not in blamed]
-            self.bench.database.run(lambda connection: work.SHARDS.release(connection, rest))
+            suspects = self._holdings.begun() if isinstance(self._failure, BackendDown) else []
+            rest = [lease for lease in leases if lease not in blamed + suspects]
+            self.bench.database.run(lambda connection: self._release(connection, rest, suspects))
         except PictographError as exc:
             log.warning("%d leases will have to expire: %s", len(leases), exc)
         self._holdings.drop(leases)
+
+    def _release(self, connection: Connection, leases: list[Lease], suspects: list[Lease]) -> None:
+        work.SHARDS.release(connection, leases)
+        if suspects:
+            breaker.release_suspects(connection, suspects, self.bench.heart.queue, self.bench.heart.host)
 
     def _give_up_failing(self, lease: Lease) -> None:
         error = _as_text(self._failure)

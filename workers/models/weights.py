@@ -14,9 +14,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
+from pipeline.address import parse_uri
 from pipeline.errors import ConfigurationError, ModelError, PhotoGone
 from pipeline.settings import Settings
-from pipeline.sources.s3 import S3Access, parse_uri, translated
+from pipeline.sources.s3 import S3Access, translated
 from workers.models.registry import folder_of
 from workers.models.spec import ModelSpec, Weights
 

@@ -1,5 +1,6 @@
 """The ingest task: a shell around the listing. Needs neither torch nor decode children."""
 
+import os
 from functools import lru_cache
 
 from celery import shared_task
@@ -7,6 +8,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 
 from pipeline.ledger.redrive import INGEST_QUEUE
 from pipeline.settings import Settings
+from pipeline.store.roles import Role
 from workers.drain import draining, listen
 from workers.heart import Heart
 from workers.ingest import list_range
@@ -19,7 +21,8 @@ from workers.tasks import checked_id
 def heart() -> Heart:
     """This process's heartbeat, and its database."""
     settings = Settings()
-    return Heart(open_database(settings, "pictograph ingest"), worker_id(), INGEST_QUEUE, settings.lease_seconds)
+    database = open_database(settings, "pictograph ingest", Role.INGEST)
+    return Heart(database, worker_id(), INGEST_QUEUE, settings.lease_seconds, process_id=os.getppid())
 
 
 @worker_process_init.connect
@@ -38,4 +41,5 @@ def put_away(**_: object) -> None:
 @shared_task(name=INGEST)
 def ingest(range_id: int) -> None:
     """List this key range, or as much of it as one task may."""
+    heart().rung()
     list_range(Settings(), heart(), checked_id(range_id), draining)

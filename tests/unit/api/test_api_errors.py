@@ -64,6 +64,15 @@ def test_every_error_has_one_answer(error: Exception, status: int, code: str) ->
     assert str(error) not in ("say so",) or "say so" in problem["detail"]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_nothing_in_a_problem_moves_a_cursor_or_turns_the_text(accept: str) -> None:
+    name = "x\x1b[2J\x9b31m\x7f\r\n\u202e\u2066y"
+    answer = client_of(ConfigurationError(f"{name} is not set")).get("/fails", headers={"accept": accept})
+    text = answer.json()["detail"] if accept == "application/json" else answer.text
+    assert r"x\x1b[2J\x9b31m\x7f\r\n\u202e\u2066y" in text
+    assert not [c for c in text if not c.isprintable() and c != "\n"]
+
+
 def test_every_error_of_the_tree_is_in_the_table() -> None:
     assert errors.ANSWERS[-1][0] is PictographError
     kinds = [kind for kind, _ in errors.ANSWERS]

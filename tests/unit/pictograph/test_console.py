@@ -14,7 +14,8 @@ from pictograph.cli.console import emit, fail, note, plain, say
         ("plain [bold]text[/] :smile:", "plain [bold]text[/] :smile:"),
         ("\x1b[2Jgone", r"\x1b[2Jgone"),
         ("a\rb\x07", r"a\rb\x07"),
-        ("Grüße, 猫\n", "Grüße, 猫\n"),
+        ("Grüße, 猫", "Grüße, 猫"),
+        ("a name\nthat forges a line", r"a name\nthat forges a line"),
         ("right-to-left \u202e", r"right-to-left \u202e"),
     ],
 )

@@ -1,9 +1,11 @@
 """The stack's decisions, without any server: accounts, ports, files, sentences."""
 
 import fcntl
+import json
 import os
 import stat
 import sys
+from dataclasses import asdict
 
 import pytest
 
@@ -76,7 +78,10 @@ def test_credentials_are_made_once_differ_and_are_private(home, tmp_path):
 def test_secrets_stay_out_of_repr():
     made = Credentials.fresh()
     shown = repr(made) + repr(servers.endpoints(Ports.block(20_000), made))
-    for secret in (made.database_password, made.broker_password, made.s3_secret_access_key, made.s3_internal_key):
+    words = ("password", "secret_access_key", "internal_key")
+    secrets = [value for name, value in asdict(made).items() if any(word in name for word in words)]
+    assert len(secrets) == 6
+    for secret in secrets:
         assert secret not in shown
 
 
@@ -85,7 +90,22 @@ def test_endpoints_carry_the_credentials():
     known = servers.endpoints(Ports.block(20_000), made)
     assert known.database_url == f"postgresql://pictograph:{made.database_password}@127.0.0.1:20000/pictograph"
     assert known.broker_url == f"redis://pictograph:{made.broker_password}@127.0.0.1:20001/0"
+    assert known.broker_admin_url == f"redis://admin:{made.broker_admin_password}@127.0.0.1:20001/0"
     assert known.s3_endpoint_url == "http://127.0.0.1:20002"
+    assert known.s3_reader_access_key_id == made.s3_reader_access_key_id != known.s3_access_key_id
+
+
+def test_a_folder_of_an_older_release_keeps_its_secrets_and_gets_the_new_ones(home):
+    made = asdict(home.credentials())
+    new = {"broker_admin_password", "s3_reader_access_key_id", "s3_reader_secret_access_key"}
+    old = {name: value for name, value in made.items() if name not in new}
+    path = home.folder / "credentials.json"
+    path.write_text(json.dumps(old))
+    completed = asdict(home.credentials())
+    assert {name: completed[name] for name in old} == old
+    assert all(completed[name] and completed[name] != made[name] for name in new)
+    assert asdict(home.credentials()) == completed  # once for all
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"database_password": "x"}'])

@@ -1,0 +1,73 @@
+"""``pictograph repair``: make right again what ``pictograph doctor --deep`` has found, while workers go on."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+from sqlalchemy import Connection
+
+from pictograph.cli.connect import ready
+from pictograph.cli.console import STYLE, Json, emit, say
+from pictograph.places import DATABASE
+from pipeline.ledger import repair
+from pipeline.ledger.audit import Patience
+from pipeline.ledger.repair import Repaired
+from pipeline.settings import Settings
+from workers.ledger import open_database
+
+group = typer.Typer(**STYLE)
+repair_group = typer.Typer(
+    **STYLE,
+    help="Make right again what `pictograph doctor --deep` finds; workers may go on meanwhile.",
+    epilog="Example: `pictograph repair totals`",
+)
+group.add_typer(repair_group, name="repair")
+
+
+@repair_group.command("totals", epilog="Example: `pictograph repair totals`")
+def totals(*, as_json: Json = False) -> None:
+    """Correct the totals to a recount of the results."""
+    _repair(lambda connection, _: repair.totals(connection), as_json=as_json)
+
+
+@repair_group.command("counts", epilog="Example: `pictograph repair counts`")
+def counts(*, as_json: Json = False) -> None:
+    """Correct the counts of jobs to a recount of their photos."""
+    _repair(lambda connection, _: repair.counts(connection), as_json=as_json)
+
+
+@repair_group.command("leases", epilog="Example: `pictograph repair leases`")
+def leases(
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Hand back every lease: no worker is running, or all are to begin anew.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Hand back what nobody alive holds, and take back messages that are long lost."""
+    _repair(
+        lambda connection, settings: repair.leases(connection, Patience.of(settings), everything=now), as_json=as_json
+    )
+
+
+@repair_group.command("items", epilog="Example: `pictograph repair items`")
+def items(*, as_json: Json = False) -> None:
+    """Bring back photos that nobody would come for, do lost ones again, end jobs that are over."""
+    _repair(lambda connection, settings: repair.items(connection, settings.shard_photos), as_json=as_json)
+
+
+@repair_group.command("results", epilog="Example: `pictograph repair results`")
+def results(*, as_json: Json = False) -> None:
+    """Delete results that should not be there; photos that need one are tagged again."""
+    _repair(lambda connection, _: repair.results(connection), as_json=as_json)
+
+
+def _repair(work: Callable[[Connection, Settings], Repaired], *, as_json: bool) -> None:
+    with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph repair") as database:
+        done = database.run(lambda connection: work(connection, settings))
+    if as_json:
+        emit({"changed": done.changed})
+    elif done.changed:
+        say("Repaired: " + ", ".join(f"{n:,} {what}" for what, n in done.changed.items()) + ".")
+    else:
+        say("Nothing was wrong.")

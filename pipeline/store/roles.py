@@ -1,0 +1,52 @@
+"""The roles that processes take in Postgres: each may do its own work and no more.
+
+Theory of operation
+    A *role* here is a group that cannot log in; migration 0005 makes the five of them and says what each may do. A
+    *login* is a member of one or more. Every process names its role when it connects, and acts as nothing else. The
+    login that migrates owns the tables and is a member of all roles, so one login is enough for everything; an operator
+    who wants walls between containers gives each of them a login of its own, `IN ROLE` what it does.
+
+Laws
+1. Nobody is a superuser, may bypass row-level security, or, but for the owner, may create anything.
+2. What an API reads of users goes through row-level security: a transaction that has not said whose rows it is for
+   finds none. It says so by a setting that ends with the transaction.
+3. Analysts have rights on nothing but schema `tags`. Its views read with their owner's rights, and so need none here.
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import Connection, text
+
+
+class Role(StrEnum):
+    """What a process is to Postgres. Without a role it is its login: the owner, who migrates and registers models."""
+
+    INGEST = "pictograph_ingest"  # submits jobs and lists sources: writes the ledger, photos and their owners
+    WORKER = "pictograph_worker"  # annotates, merges, redrives; redrivers quarantine by the same merge
+    API = "pictograph_api"  # reads, as row-level security lets it; writes thumbnails
+    ANALYST = "pictograph_analyst"  # reads the views of schema `tags`
+    ERASER = "pictograph_eraser"  # deletes what belongs to a user
+
+
+#: What holds for every session of a role, beside its rights: a session can set it otherwise, so no right hangs on it.
+_SESSIONS = {Role.ANALYST: " -c default_transaction_read_only=on -c statement_timeout=60s"}
+
+
+def session_options(role: Role) -> str:
+    """The options by which a connection takes its role."""
+    return f"-c role={role}{_SESSIONS.get(role, '')}"
+
+
+def see_everybody(connection: Connection) -> None:
+    """Let the rest of this transaction see the rows of all users."""
+    _set(connection, "pictograph.tenant", "on")
+
+
+def see_user(connection: Connection, user: str) -> None:
+    """Let the rest of this transaction see the rows of the user of that name, and no others."""
+    _set(connection, "pictograph.tenant", "off")
+    _set(connection, "pictograph.user", user)
+
+
+def _set(connection: Connection, name: str, value: str) -> None:
+    connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
