@@ -11,7 +11,7 @@ PEERS_READY := $(PEERS)/.ready
 PIP = $(PYTHON) -m pip --python $(1)/bin/python --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos check benchmark peers lock audit clean
+.PHONY: help setup demo up test chaos mutants check benchmark peers lock audit clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ check: $(READY)  ## lint, formatting, types and import rules
 	$(BIN)/mypy --strict
 	$(BIN)/mypy --strict infra/healthy.py
 	$(BIN)/lint-imports
+
+mutants: $(READY)  ## sabotage nine guarantees, one at a time; the tests must notice each
+	$(BIN)/python -m tests.chaos.mutants $(ARGS)
 
 benchmark: $(READY) $(PEERS_READY)  ## race Pictograph against its peers on this machine
 	$(BIN)/python -m benchmarks.engine $(ARGS)

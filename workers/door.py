@@ -16,7 +16,7 @@ import logging
 import uuid
 from typing import Any
 
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 
 from pipeline.ledger.redrive import INGEST_QUEUE
 from workers.send import TASKS
@@ -88,9 +88,37 @@ def _message(task: str, work_id: int, queue: str) -> _Raw:
     }
 
 
+class QoS(redis.QoS):
+    """Redis's account of the messages in hand, in which an acknowledgement that fails gives its place back all the same.
+
+    kombu keeps the place taken, and Celery only logs "Couldn't ack". We take one message at a time, and kombu asks for
+    none, nor looks at the connection, while that place is taken: such a worker would be idle for ever once its task
+    had ended without a broker (as in packit/packit-service#2697; what celery#10302 and kombu#2492 tell of is other
+    ways to the same end). With its place free it asks at once, and meets the outage where Celery mends it.
+
+    The message stays in the broker's list of the unacknowledged, if that has survived: it comes again when its time
+    is up, and finds nothing to be done.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        """Done with this message."""
+        try:
+            super().ack(delivery_tag)
+        finally:
+            virtual.QoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Will not do this message."""
+        try:
+            super().reject(delivery_tag, requeue=requeue)
+        finally:
+            virtual.QoS.ack(self, delivery_tag)
+
+
 class Channel(redis.Channel):
     """Redis's channel, which survives an item that is no message at all."""
 
+    QoS = QoS
     connection: "Transport"
 
     def _brpop_read(self, **options: object) -> object:

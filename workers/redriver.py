@@ -53,13 +53,20 @@ class Redriver:
         """Tick until told to stop; trouble is logged once per change, never fatal."""
         while not stop.is_set():
             try:
-                self.tick()
-                self._note("")
-            except PictographError as exc:
-                self._note(str(exc))
-            self._sign()
+                self._turn()
+            except Exception as exc:  # without a redriver nobody is rung for: no bug may stop it
+                self._met(exc)
             stop.wait(self.settings.tick_seconds)
         self._leave()
+
+    def _turn(self) -> None:
+        try:
+            self.tick()
+            self._note("")
+        except PictographError as exc:
+            self._note(str(exc))
+        finally:
+            self._sign()
 
     def tick(self) -> None:
         """One look at the ledger.
@@ -109,6 +116,12 @@ class Redriver:
             log.warning("%s", down)
         elif self._down and not down:
             log.info("everything answers again")
+        self._down = down
+
+    def _met(self, exc: Exception) -> None:
+        down = f"The redriver met {type(exc).__name__}, which nobody thought of; its log says where. It goes on."
+        if down != self._down:
+            log.exception("%s", down)
         self._down = down
 
     def _sign(self) -> None:

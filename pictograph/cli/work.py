@@ -1,5 +1,6 @@
 """``pictograph worker`` and ``pictograph redriver``: the processes that do the work, one each."""
 
+import logging
 import os
 import signal
 import threading
@@ -13,14 +14,17 @@ from pictograph.cli.connect import ready
 from pictograph.cli.console import STYLE, Json, emit, fail, log_to_stderr
 from pictograph.places import DATABASE
 from pictograph.stack import Service
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, ServiceDown
 from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.settings import Settings
 from pipeline.store.roles import Role as LedgerRole
 from workers.app import create_app, work
 from workers.drain import set_on
-from workers.ledger import open_database
-from workers.models import registry
+from workers.ledger import open_database, registered
+from workers.models import registry, weights
 from workers.redriver import Redriver
+
+log = logging.getLogger(__name__)
 
 group = typer.Typer(**STYLE)
 
@@ -49,7 +53,7 @@ def worker(
         raise ConfigurationError("torch is not installed here; pip install 'pictograph[worker]'.")
     with ready(quiet=as_json) as found:
         settings = found if model is None else found.model_copy(update={"model": model})
-        queue = INGEST_QUEUE if role is Role.INGEST else annotate_queue(registry.chosen(settings).name)
+        queue = INGEST_QUEUE if role is Role.INGEST else _queue_of_model(settings)
         os.environ.update(settings.environment())  # the spawned child reads its settings anew
         # torch's threads wait for each other by spinning, which takes the cores from decoding and from themselves:
         # on two busy cores classifying took five to eight times as long.
@@ -63,6 +67,25 @@ def worker(
         status = work(app, role.value, queue)
     if status:
         fail(f"The {role.value} worker ended because of an error; its log says of which, above.", status)
+
+
+def _queue_of_model(settings: Settings) -> str:
+    """The queue of the configured model, which is found out here to be one that can be served.
+
+    A child that met these errors would end and be replaced for ever. Whether the weights are what they should be, and
+    the model does what it should, is found out there: it may change while we run.
+
+    Raises:
+        ConfigurationError: there is no such model, the ledger does not know it, or its weights are missing.
+    """
+    spec = registry.chosen(settings)
+    weights.locate(spec, settings)
+    try:
+        with open_database(settings, "pictograph annotate", LedgerRole.WORKER) as database:
+            registered(database, spec)
+    except ServiceDown as exc:
+        log.warning("whether %s is registered is found out later: %s", spec.name, exc)
+    return annotate_queue(spec.name)
 
 
 @group.command(epilog="Example: `pictograph redriver`")

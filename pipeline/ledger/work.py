@@ -17,7 +17,8 @@ Laws
 5. A lease is begun when the first of its photos is taken in hand: its bytes are here, and a decoder or the model gets
    them. Before that nothing of the photo could end a process, and waiting for a store must not look like it.
 6. What has had a death, what came of a split, and what a device was lost over runs *alone*: it is claimed by its own
-   message only, and its stream claims nothing else until it is finished. So its next death finds its cause.
+   message only, and its stream claims nothing else until it is finished. So its next death finds its cause. It is
+   rung for before others, and streams end for it: who works on a long backlog would let it wait for minutes.
 7. A *failure* is a shard handed back because of an error that no photo and no service explains. Such a shard waits
    longer each time, and is never taken ahead beside another one, so that each failure finds its cause.
 """

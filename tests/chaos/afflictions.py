@@ -37,6 +37,7 @@ class Effect:
     """What a fault did."""
 
     victims: tuple[int, ...] = ()  # process ids that are no more
+    bereft: tuple[int, ...] = ()  # of those below them, which notice and go
     weight: int = 1
     seconds: float = 0.0  # how long it lasts
     end: Callable[[], None] | None = None  # what ends it, if it lasts
@@ -92,9 +93,10 @@ def _kill(role: Role, arena: Arena) -> Effect | None:
     victim = arena.one(role)
     if victim is None:
         return None
+    below = tuple(member.pid for member in family(victim.pid)[1:])
     send([victim], signal.SIGKILL)
     wait_for(lambda: not lives(victim))
-    return Effect(victims=(victim.pid,))
+    return Effect(victims=(victim.pid,), bereft=below)
 
 
 def _kill_head(whole: bool, arena: Arena) -> Effect | None:

@@ -212,10 +212,14 @@ class Ground:
 
     def holder(self, work: Work) -> tuple[str, int]:
         """An annotate worker that holds shards of a job, and the process in it."""
-        for lease in work.held():
-            if lease.pid in self.hands:
-                return self.hands[lease.pid], lease.pid
-        raise AssertionError("nobody who lives holds a shard")
+        found = self.holders(work)
+        assert found, "nobody who lives holds a shard"
+        return found[0]
+
+    def holders(self, work: Work) -> list[tuple[str, int]]:
+        """All of them, in order; a worker whose process has been replaced since `man` is none."""
+        pids = {lease.pid for lease in work.held()}
+        return sorted((self.hands[pid], pid) for pid in pids if pid in self.hands and is_alive(pid))
 
     @contextmanager
     def supervised(self, **settings: object) -> Iterator[None]:

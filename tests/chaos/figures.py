@@ -15,8 +15,8 @@ from tests.chaos.nemesis import Injury
 from tests.chaos.victims import Role
 from tests.chaos.watch import Census, Reader
 
-SETTLED_SECONDS = 20.0  # of a process's life that are not looked at: it is still filling its buffers
-LEAST_IMAGES = 1_000  # over fewer a slope says nothing
+SETTLED_SECONDS = 30.0  # of a process's life that are not looked at: it is still filling its buffers
+LEAST_IMAGES = 1_500  # over fewer a slope says nothing
 MEGABYTE = 1024 * 1024
 
 #: What is counted in the logs: its name in the report, and how it reads.
@@ -71,10 +71,10 @@ def recovery(injuries: Sequence[Injury], history: History, reader: Reader, until
 
 
 def taken_up(injuries: Sequence[Injury], history: History) -> dict[str, Spread | None]:
-    """By kind of kill: until somebody took up each shard or key range that the victim had held."""
+    """By kind of kill: until somebody took up each shard or key range that the victim, or anybody below it, held."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for injury in injuries:
-        for victim in injury.victims:
+        for victim in (*injury.victims, *injury.bereft):
             for claim in history.held_by(victim, injury.at):
                 moment = history.taken_up(claim)
                 if moment is not None:

@@ -8,6 +8,8 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
 
 from sqlalchemy import text
 
@@ -151,24 +153,36 @@ class History:
 
     def held_by(self, process: int, moment: float) -> list[Event]:
         """What the worker in this process held at a moment: its claims that nothing had ended by then."""
-        last: dict[tuple[str, int], Event] = {}
-        for event in self.events:
-            if event.at > moment:
-                break
-            last[event.work, event.id] = event
-        return [event for event in last.values() if event.what == "claimed" and process_of(event.owner) == process]
+        return [claim for claim, end in self._claims.get(process, ()) if claim.at <= moment < end]
 
     def taken_up(self, claim: Event) -> float | None:
         """When somebody took up what a claim had left: claimed it again, or found it done or to be split."""
-        for event in self.events:
-            same = (event.work, event.id) == (claim.work, claim.id) and event.at > claim.at
-            if same and event.what in ("claimed", "done", "split", "cancelled"):
+        for event in self._by_work[claim.work, claim.id]:
+            if event.at > claim.at and event.what in ("claimed", "done", "split", "cancelled"):
                 return event.at
         return None
 
     def of(self, work: str, id_: int) -> list[Event]:
         """Everything that became of one piece of work."""
-        return [event for event in self.events if (event.work, event.id) == (work, id_)]
+        return self._by_work[work, id_]
+
+    @cached_property
+    def _by_work(self) -> dict[tuple[str, int], list[Event]]:
+        found: dict[tuple[str, int], list[Event]] = defaultdict(list)
+        for event in self.events:
+            found[event.work, event.id].append(event)
+        return found
+
+    @cached_property
+    def _claims(self) -> dict[int, list[tuple[Event, float]]]:
+        """By process: what it claimed, and when that ended."""
+        found: dict[int, list[tuple[Event, float]]] = defaultdict(list)
+        for events in self._by_work.values():
+            for event, following in zip_longest(events, events[1:]):
+                worker = process_of(event.owner)
+                if event.what == "claimed" and worker is not None:
+                    found[worker].append((event, following.at if following else float("inf")))
+        return found
 
 
 def process_of(owner: str | None) -> int | None:

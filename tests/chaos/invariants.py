@@ -27,6 +27,7 @@ from tests.chaos.shelf import BUCKET, PREFIX, Thing
 T = TypeVar("T")
 
 SHOWN = 8  # offenders that are named
+HISTORY_SHOWN = 1_500  # characters of what became of an offender's shards, the last ones
 BLAMING = (Code.UNSUPPORTED, Code.TOO_LARGE, Code.CORRUPT, Code.GONE, Code.QUARANTINED, Code.MODEL_ERROR)
 
 
@@ -141,14 +142,19 @@ class Judge:
         about = self._rows(
             """SELECT p.photo_id, p.etag, p.content_rev, p.gone_at,
                       (SELECT jsonb_agg(jsonb_build_array(i.job_id, i.state, i.code, i.shard_id) ORDER BY i.job_id)
-                       FROM core.job_item i WHERE i.photo_id = p.photo_id) AS items
+                       FROM core.job_item i WHERE i.photo_id = p.photo_id) AS in_jobs
                FROM core.photo p JOIN core.bucket b USING (bucket_id) WHERE b.uri = :bucket AND p.key = :key""",
             bucket=f"s3://{BUCKET}",
             key=key,
         )
         thing = self.truth.things.get(key)
         result = "no result" if stored is None else f"result {stored.verdict.code.name}, current: {stored.current}"
-        return f"{key} (model {model}): {result}; bucket: {thing}; ledger: {[tuple(row) for row in about]}"
+        shards = {item[3] for row in about for item in row.in_jobs or () if item[3] is not None}
+        past = "; ".join(str(event) for shard in sorted(shards) for event in self.truth.history.of("shard", shard))
+        return (
+            f"{key} (model {model}): {result}; bucket: {thing}; ledger: {[tuple(row) for row in about]} "
+            f"(job, state, code, shard); shards: {past[-HISTORY_SHOWN:]}"
+        )
 
     def _miscounted(self) -> list[str]:
         with self.database.transaction() as connection:

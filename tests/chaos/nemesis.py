@@ -40,6 +40,7 @@ class Injury:
     at: float
     ended: float | None = None
     victims: tuple[int, ...] = ()  # process ids that were killed
+    bereft: tuple[int, ...] = ()  # of those below them
     weight: int = 1  # how often it bit, where that is more than once
 
 
@@ -122,7 +123,7 @@ class Nemesis:
         self.missed[affliction.name] += 1
 
     def _note(self, affliction: Affliction, effect: Effect, at: float) -> None:
-        injury = Injury(kind=affliction.name, at=at, victims=effect.victims, weight=effect.weight)
+        injury = Injury(kind=affliction.name, at=at, victims=effect.victims, bereft=effect.bereft, weight=effect.weight)
         self.injuries.append(injury)
         log.info("%s %s", affliction.name, effect.victims or "")
         if effect.end is None:

@@ -75,7 +75,7 @@ class Reader:
     def _look(self) -> None:
         with self.database.transaction() as connection:
             connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-            self.open = dict(connection.execute(_OPEN).tuples().all())
+            self.open = {row[0]: row[1] for row in connection.execute(_OPEN)}
             self.work.append((time.time(), sum(self.open.values())))
             if time.monotonic() - self._recounted > RECOUNT_SECONDS:
                 found = differences(connection)

@@ -13,8 +13,10 @@ from pipeline.records import Code, ItemState, WorkState
 
 QUEUE = "annotate.small"
 KILLS = 300
-PHOTOS_PER_LIFE = 150  # on the average, until a worker is killed
-PHOTOS_PER_MERGE = 64
+# All an eighth of what a worker does in earnest: the proportions count, and it is less far to a photo that is alone.
+SHARD_PHOTOS = 64
+PHOTOS_PER_LIFE = 19  # on the average, until a worker is killed
+PHOTOS_PER_MERGE = 8
 MOST_DEATHS = 2 * 9 + 2  # of one photo among 2^9
 AHEAD = 2
 
@@ -48,6 +50,12 @@ def kill(ledger, owner):
         "SELECT pg_sleep(greatest(0, extract(epoch FROM pg_postmaster_start_time() + interval '2 s' - now())))"
     )
     return expire(ledger)
+
+
+def pending(ledger):
+    """Shards that may be claimed, the oldest first."""
+    rows = ledger.all("SELECT shard_id FROM core.shard WHERE state = :pending ORDER BY 1", pending=WorkState.PENDING)
+    return [row.shard_id for row in rows]
 
 
 class Worker:
@@ -96,13 +104,13 @@ def test_three_hundred_random_kills_set_no_good_photo_aside(ledger):
     chance, made = random.Random(5), []
     kills = deaths = splits = quarantined = 0
     while kills < KILLS:
-        pending = [row for job_id in made for row in ledger.shards(job_id, WorkState.PENDING)]
-        if len(pending) < 3:
+        waiting = pending(ledger)
+        if len(waiting) < 3:
             name = f"{len(made):03d}"
-            photos = [ref(f"{name}/{n:04d}.jpg") for n in range(1024)]
-            made.append(ledger.list(photos, prefix=f"{name}/"))
+            photos = [ref(f"{name}/{n:04d}.jpg") for n in range(16 * SHARD_PHOTOS)]
+            made.append(ledger.list(photos, prefix=f"{name}/", shard_photos=SHARD_PHOTOS))
             continue
-        worker = Worker(ledger, f"worker {kills}", chance.choice(pending).shard_id)
+        worker = Worker(ledger, f"worker {kills}", chance.choice(waiting))
         if worker.work_until(chance.expovariate(1 / PHOTOS_PER_LIFE)):
             kills += 1
             found = kill(ledger, worker.name)
@@ -111,8 +119,8 @@ def test_three_hundred_random_kills_set_no_good_photo_aside(ledger):
     assert deaths >= KILLS
     assert splits > 0  # else it would not have been hard enough
     assert quarantined == 0
-    while pending := [row for job_id in made for row in ledger.shards(job_id, WorkState.PENDING)]:
-        Worker(ledger, "the last", pending[0].shard_id).work_until(float("inf"))
+    while waiting := pending(ledger):
+        Worker(ledger, "the last", waiting[0]).work_until(float("inf"))
     assert ledger.database.run(redrive.finish_jobs) == made
     assert {state for job_id in made for state, _ in ledger.job(job_id).counts} == {ItemState.SUCCEEDED}
     ledger.check()

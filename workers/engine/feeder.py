@@ -68,7 +68,11 @@ class Feeder:
             self.tasks.put(task)
 
     def _claim_next(self, connection: Connection, until: float) -> Lease | None:
-        """A stream ends in time, and for those who wait for its message; not while nobody could ring again."""
+        """A stream ends in time, and for those who wait for its message; not while nobody could ring again.
+
+        So work goes on without a broker for as long as streams may run (`workers.engine.stream.LONGEST_SECONDS`) and
+        something is pending; who is idle when the broker goes stays idle until it is back.
+        """
         over = time.monotonic() >= until or work.suspects_wait(connection, self.model_id)
         if over and not roster.doorbell_is_silent(connection):
             return None

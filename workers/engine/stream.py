@@ -24,7 +24,9 @@ from workers.workbench import Bench
 log = logging.getLogger(__name__)
 
 LONGEST_ERROR = 300  # characters of an error's text that are kept
-LONGEST_SECONDS = 780.0  # then a stream stops as if told to: well before Celery's hard limit kills it in mid-work
+# Then a stream stops as if told to: well before Celery's hard limit kills it in mid-work. Where the broker is away for
+# longer than that, nobody can ring for the next one: this worker rests until the broker is back.
+LONGEST_SECONDS = 780.0
 
 
 class Stream:

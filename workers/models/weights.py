@@ -46,6 +46,19 @@ def at_hand(spec: ModelSpec, settings: Settings) -> ModelSpec:
     return replace(spec, weights=replace(spec.weights, uri=str(kept)))
 
 
+def locate(spec: ModelSpec, settings: Settings) -> None:
+    """Look whether the weights are where they should be; reads no file, and asks S3 for none.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+    kept = folder_of(settings) / CACHE / spec.weights.sha256
+    elsewhere = spec.weights.random or spec.weights.uri.startswith(S3)
+    packed = spec.weights.uri.startswith(PACKAGE)  # which `at_hand` never looks for in the folder
+    if packed or not (elsewhere or kept.is_file()):
+        find(spec.weights)
+
+
 def bring(uri: str, folder: Path, access: S3Access, sha256: str | None = None) -> str:
     """Copy an object into the cache of `folder` and return its hash; the file appears whole or not at all.
 

@@ -100,3 +100,28 @@ def test_what_lies_in_the_cache_under_its_hash_is_used(tmp_path: Path) -> None:
     cached.write_bytes(b"damaged since")
     with pytest.raises(ModelError, match="not the weights file"):
         weights.read(weights.at_hand(spec, settings).weights)
+
+
+@pytest.mark.parametrize(
+    ("uri", "cached", "missing"),
+    [
+        ("/nowhere/x.pth", False, True),
+        ("/nowhere/x.pth", True, False),  # `at_hand` takes it from the folder
+        ("package:no_such_package/x.pth", True, True),  # and of packages it does not
+        ("s3://bucket/x.pth", False, False),  # it would have to be brought
+        ("random:1", False, False),
+    ],
+)
+def test_missing_weights_are_noticed_without_reading_or_bringing_any(
+    uri: str, cached: bool, missing: bool, tmp_path: Path
+) -> None:
+    spec = dataclasses.replace(get("efficientnet-lite0"), name="mine", weights=Weights(uri=uri, sha256=SHA256))
+    if cached:
+        kept = tmp_path / "models" / weights.CACHE / SHA256
+        kept.parent.mkdir(parents=True)
+        kept.touch()
+    if missing:
+        with pytest.raises(ConfigurationError):
+            weights.locate(spec, Settings(home=tmp_path))
+    else:
+        weights.locate(spec, Settings(home=tmp_path))
