@@ -89,7 +89,7 @@ def _message(task: str, work_id: int, queue: str) -> _Raw:
 
 
 class QoS(redis.QoS):
-    """Redis's account of the messages in hand, in which an acknowledgement that fails gives its place back all the same.
+    """Redis's account of the messages in hand: an acknowledgement that fails gives its place back all the same.
 
     kombu keeps the place taken, and Celery only logs "Couldn't ack". We take one message at a time, and kombu asks for
     none, nor looks at the connection, while that place is taken: such a worker would be idle for ever once its task

@@ -35,7 +35,7 @@ UPLOADS_AT_ONCE = 8
 ROOM = 1.5  # disk space for each byte of photos; and this for logs, database and the servers' own files:
 ROOM_BYTES = 1 << 30
 
-#: Of the ledger: what a job writes. Taxonomy, model and worker stay.
+#: Of the ledger: what a job writes, and what goes with its users. Taxonomy, model, worker and breaker stay.
 WRITTEN_BY_JOBS = (
     "job",
     "list_range",
@@ -48,6 +48,7 @@ WRITTEN_BY_JOBS = (
     "category_total",
     "thumbnail",
     "photo",
+    "erasure",
     "app_user",
     "bucket",
 )

@@ -48,7 +48,7 @@ COMMANDS = {
     "erase": Entry("erase", "Erase USER: photos, tags, totals, thumbnails and what jobs noted about them, for good."),
     "bench": Entry("bench", "Measure how many photos a second this machine tags, and what limits it."),
     "doctor": Entry("setup", "Check every connection, the model and the versions."),
-    "repair": Entry("repair", "Make right again what `doctor --deep` finds, while workers go on."),
+    "repair": Entry("repair", "Make right again what `pictograph doctor --deep` finds; workers may go on meanwhile."),
     "migrate": Entry("setup", "Bring the database to the newest revision."),
     "worker": Entry("work", "Run one worker process."),
     "redriver": Entry("work", "Run one redriver: it hands out work, notices the dead, ends jobs."),

@@ -33,9 +33,10 @@ def alive(
     *,
     as_json: Json = False,
 ) -> None:
-    """Say whether a worker of this machine does what it should; the exit status is 0 if so, else 1.
+    """Say whether a worker of this machine does what it should.
 
-    Servers that are away are not the worker's fault: they are no reason to start it anew.
+    The exit status is 0 if so, else 1. Servers that are away are not the worker's fault: they are no reason to start it
+    anew.
     """
     settings = Settings.read()
     well, why = _look(settings, kind)

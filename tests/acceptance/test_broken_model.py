@@ -1,5 +1,6 @@
 """A model that does not work on a machine: work waits, nobody is blamed, and once it is mended all goes on."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ from workers.models import networks  # noqa: E402  (after the skip)
 
 TINY = "timm:test_efficientnet"
 QUEUE = "annotate.tiny"
+PHOTOS = 20
 FAILURES = 3  # processes in a row that find the model broken
 
 
@@ -24,7 +26,7 @@ def own(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The site with a models' folder of its own, in which the model tiny is; the ledger does not know it yet."""
     folder = tmp_path_factory.mktemp("tiny")
     torch.save(networks.seeded(TINY, "random:1").state_dict(), folder / "tiny.pth")
-    changes = {"models": folder / "models", "model": "tiny", "breaker_seconds": 1}
+    changes = {"models": folder / "models", "model": "tiny", "runtime": "torch", "breaker_seconds": 1}
     found = replace(site, env=site.env | {PREFIX + k.upper(): str(v) for k, v in changes.items()}, workers={})
     added = found.run("models", "add", "tiny", "--weights", folder / "tiny.pth", "--network", TINY)
     assert added.returncode == 0, added.stderr
@@ -54,11 +56,14 @@ def test_a_worker_whose_model_cannot_be_served_says_so_and_ends(own, weights):
     assert "There is no weights file" in refused()
 
 
-def test_a_model_that_does_not_work_opens_the_breaker_until_it_is_mended(own, weights, many):
+@pytest.mark.slow
+def test_a_model_that_does_not_work_opens_the_breaker_until_it_is_mended(own, weights, photos, tmp_path):
     assert own.run("migrate").returncode == 0
     sound = weights.read_bytes()
     weights.write_bytes(sound[: len(sound) // 2])
-    job_id = own.report("tag", many, "--no-wait")["job"]
+    for n in range(PHOTOS):
+        shutil.copyfile(photos[n % len(photos)], tmp_path / f"{n}.jpg")
+    job_id = own.report("tag", tmp_path, "--user", "ann", "--no-wait")["job"]
     worker = own.start("worker", "annotate")
     wait_for(lambda: own.rows("SELECT FROM core.breaker WHERE failures >= :n", n=FAILURES))
 
@@ -72,7 +77,7 @@ def test_a_model_that_does_not_work_opens_the_breaker_until_it_is_mended(own, we
 
     weights.write_bytes(sound)
     wait_for(lambda: own.report("jobs", "show", job_id)["state"] == "succeeded")
-    assert own.report("jobs", "show", job_id)["counts"]["succeeded"] == 320
+    assert own.report("jobs", "show", job_id)["counts"]["succeeded"] == PHOTOS
     assert own.differences() == 0
     assert own.rows("SELECT FROM core.breaker") == []
     assert told(own) == ["does not work on", "works again on"]

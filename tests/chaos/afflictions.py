@@ -207,8 +207,8 @@ def _duplicate(arena: Arena) -> Effect | None:
 
 def _kills() -> list[Affliction]:
     times = {
-        Role.DECODE_CHILD: 130,
-        Role.ANNOTATE_CHILD: 62,
+        Role.DECODE_CHILD: 150,
+        Role.ANNOTATE_CHILD: 66,
         Role.ANNOTATE_PARENT: 26,
         Role.INGEST_CHILD: 26,
         Role.INGEST_PARENT: 14,
@@ -269,15 +269,16 @@ def _lines() -> list[Affliction]:
 
 def _s3() -> list[Affliction]:
     shapes = (
-        (20, Fault(kind=Kind.S3_503, share=0.6, times=80)),
+        (28, Fault(kind=Kind.S3_503, share=0.6, times=80)),
         (4, Fault(kind=Kind.S3_503, share=0.6, times=80, everything=True)),
-        (12, Fault(kind=Kind.S3_500, share=0.5, times=50)),
+        (16, Fault(kind=Kind.S3_500, share=0.5, times=50)),
         (8, Fault(kind=Kind.S3_STALL, share=0.1, times=4)),
         (14, Fault(kind=Kind.S3_SHORT_BODY, share=0.4, times=40)),
         (10, Fault(kind=Kind.S3_SHORT_LENGTH, share=0.4, times=40)),
         (10, Fault(kind=Kind.S3_WRONG_ETAG, share=0.3, times=30)),
         (14, Fault(kind=Kind.S3_RESET_MID_BODY, share=0.4, times=40)),
         (6, Fault(kind=Kind.S3_TRICKLE, share=0.1, times=4)),
+        (8, Fault(kind=Kind.S3_BIT_FLIP, share=0.3, times=30)),
     )
     return [
         Affliction(
@@ -290,7 +291,7 @@ def _s3() -> list[Affliction]:
     ]
 
 
-#: Every kind. A full storm has about 600 faults, one every two to three seconds.
+#: Every kind. A full storm has about 650 faults, one every two to three seconds.
 KINDS: tuple[Affliction, ...] = (
     *_kills(),
     *_freezes(),

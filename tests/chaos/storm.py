@@ -37,11 +37,9 @@ log = logging.getLogger(__name__)
 FIRST_MODEL, SECOND_MODEL = "efficientnet-lite0", "efficientnet-lite1"
 WAVE_PHOTOS = 500
 LEAST_WAVES = 6
-LOOKS_OF_SECOND_MODEL = 8  # jobs over everything, spread over the storm
 BACKLOG_WAVES = 1.5  # with more to do than this, the next wave's job lists this one's photos, too
 OVERWRITTEN_SHARE = DELETED_SHARE = 0.01
 FILLING_PHOTOS = 150  # that are overwritten whenever there is nothing to do
-BOTH_SHARE = 0.4  # of them, that the second model is to see as well
 USERS_ERASED = 3
 LAST_WAVE_AT = 0.94  # of the storm
 NEW_DECISION_AT = 0.4
@@ -150,8 +148,7 @@ class Storm:
             last = number == len(waves) - 1
             if last or self._open() < BACKLOG_WAVES * len(wave):
                 self._submit(self.models[0])
-            if last or (number + 1) % max(1, len(waves) // LOOKS_OF_SECOND_MODEL) == 0:
-                self._submit(self.models[1])
+            self._look_again()
             if number == round(len(waves) * NEW_DECISION_AT):
                 self._decide_otherwise()
             for turn in range(1, USERS_ERASED + 1):
@@ -171,14 +168,19 @@ class Storm:
                 items = self._some(self.shelf.corpus.items, FILLING_PHOTOS)
                 self.shelf.put(items)
                 self.filled += len(items)
-                for model in self.models if self._chance.random() < BOTH_SHARE else self.models[:1]:
-                    self._submit(model)
+                self._submit(self.models[0])
+                self._look_again()
                 time.sleep(2 * SAMPLE_SECONDS)  # until the reader has seen it
             time.sleep(POLL_SECONDS)
 
-    def _open(self) -> int:
-        """How much the workers of the first model had to do when last seen."""
-        return self.reader.open.get(self.models[0].model_id, 0)
+    def _open(self, model: int = 0) -> int:
+        """How much the workers of a model had to do when last seen."""
+        return self.reader.open.get(self.models[model].model_id, 0)
+
+    def _look_again(self) -> None:
+        """Have the second model see everything there is, unless it is still at it: it has one worker only."""
+        if self._open(1) == 0:
+            self._submit(self.models[1])
 
     def _change(self, waves: list[tuple[Item, ...]], number: int) -> None:
         """Overwrite and delete some photos of the last waves, which are being listed and tagged just now."""

@@ -157,6 +157,27 @@ def test_the_loop_outlives_a_database_that_refuses(ledger, redriver, broker, lis
     assert "does not answer" in caplog.text
 
 
+def test_the_loop_outlives_what_nobody_thought_of(ledger, redriver, broker, listening, caplog):
+    """It is logged once with its traceback, stands on the list of workers, and what could not be sent is sent later."""
+    (shard,) = shards_of(ledger, 1)
+    app, redriver.app = redriver.app, None  # a bug
+    stop = threading.Event()
+    loop = threading.Thread(target=redriver.run, args=(stop,))
+    loop.start()
+    trouble = "SELECT count(*) FROM core.worker WHERE trouble LIKE '%%AttributeError%%'"
+    wait_for(lambda: ledger.one(trouble))
+    wait_for(lambda: ledger.all(f"SELECT * FROM core.shard WHERE state = {WorkState.PENDING}"))  # stale: once more
+    wait_for(lambda: ledger.all(f"SELECT * FROM core.shard WHERE state = {WorkState.QUEUED}"))
+    redriver.app = app
+    wait_for(lambda: ids_in(broker))
+    wait_for(lambda: not ledger.one(trouble))
+    stop.set()
+    loop.join()
+    assert ids_in(broker) == [shard]
+    assert "Traceback" in caplog.text
+    assert "everything answers again" in caplog.text
+
+
 def test_two_redrivers_publish_each_shard_once(ledger):
     shards = shards_of(ledger, 12)
     for n in range(6):

@@ -24,6 +24,7 @@ WHAT_STAYS = {
     "policy_rule",
     "policy_effect",
     "worker",
+    "breaker",
 }
 
 
