@@ -24,8 +24,9 @@ demo: $(READY)  ## tag the bundled photographs on real servers, and show whose a
 up: $(READY)  ## run servers, workers and API on this machine until Ctrl-C
 	$(BIN)/pictograph up $(ARGS)
 
+# Two files at a time: most tests wait for servers, leases and processes.
 test: $(READY)  ## run all tests
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q --numprocesses 2 --dist loadfile $(ARGS)
 
 chaos: $(READY)  ## break everything at random for 25 minutes, and see that nothing is lost or counted twice
 	$(BIN)/python -m tests.chaos $(ARGS)

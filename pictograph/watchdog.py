@@ -112,13 +112,22 @@ class Watchdog:
         with Database(url.get_secret_value(), "pictograph watchdog", connections=1, role=Role.WORKER) as database:
             while not self._over.wait(pause):
                 try:
-                    seen = database.run(lambda connection: roster.look(connection, socket.gethostname()))
+                    self._look(database, memory)
                 except PictographError as exc:
                     log.debug("cannot look: %s", exc)
                     memory.forget()
-                    continue
-                for stuck in memory.judge(time.monotonic(), seen, self.ages(), self._lying, lives):
-                    self.found.put(stuck)
+                except Exception:  # who lives and does nothing would never be noticed again: no bug may stop it
+                    log.exception("cannot look, for a reason that nobody thought of")
+                    memory.forget()
+
+    def _look(self, database: Database, memory: Memory) -> None:
+        began = time.monotonic()
+        seen = database.run(lambda connection: roster.look(connection, socket.gethostname()))
+        if time.monotonic() - began > memory.bound_seconds / 2:
+            memory.forget()  # the database stood still, and took nobody's beats meanwhile
+            return
+        for stuck in memory.judge(time.monotonic(), seen, self.ages(), self._lying, lives):
+            self.found.put(stuck)
 
     def _lying(self, queue: str) -> bool:
         return messages_lie(self.settings, queue)

@@ -53,20 +53,15 @@ class Redriver:
         """Tick until told to stop; trouble is logged once per change, never fatal."""
         while not stop.is_set():
             try:
-                self._turn()
+                self.tick()
+                self._note("")
+            except PictographError as exc:
+                self._note(str(exc))
             except Exception as exc:  # without a redriver nobody is rung for: no bug may stop it
                 self._met(exc)
+            self._sign()
             stop.wait(self.settings.tick_seconds)
         self._leave()
-
-    def _turn(self) -> None:
-        try:
-            self.tick()
-            self._note("")
-        except PictographError as exc:
-            self._note(str(exc))
-        finally:
-            self._sign()
 
     def tick(self) -> None:
         """One look at the ledger.
@@ -106,7 +101,7 @@ class Redriver:
             reached(Point.PUBLISH_AFTER_COMMIT)
             try:
                 ring(self.app, bell.kind, bell.queue, bell.work_id)
-            except ServiceDown:
+            except Exception:  # whatever it was: nobody has been rung for the rest
                 self.database.run(partial(redrive.take_back, bells=bells[n:]))
                 raise
             reached(Point.PUBLISH_AFTER_SEND)
@@ -144,6 +139,8 @@ class Redriver:
             self.database.run(lambda connection: roster.note(connection, sign, seconds))
         except PictographError as exc:
             log.debug("not on the list: %s", exc)
+        except Exception:
+            log.exception("not on the list, for a reason that nobody thought of")
         else:
             self._said = self._down, now
 

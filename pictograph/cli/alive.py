@@ -51,10 +51,11 @@ def alive(
 
 def _look(settings: Settings, kind: Kind) -> tuple[bool, str]:
     if settings.database_url is None:
-        raise ConfigurationError("Set PICTOGRAPH_DATABASE_URL; the workers of `pictograph up` are watched by itself.")
+        raise ConfigurationError("Set PICTOGRAPH_DATABASE_URL; `pictograph up` watches its workers itself.")
     url = settings.database_url.get_secret_value()
+    role = Role.INGEST if kind is Kind.INGEST else Role.WORKER  # it is asked with the worker's own login
     try:
-        with Database(url, "pictograph alive", connections=1, statement_seconds=2, role=Role.WORKER) as database:
+        with Database(url, "pictograph alive", connections=1, statement_seconds=2, role=role) as database:
             seen = database.run(lambda connection: roster.look(connection, socket.gethostname()))
     except ServiceDown as exc:
         return True, f"Nothing can be said against it: {exc}"

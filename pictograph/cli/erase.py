@@ -1,6 +1,7 @@
 """``pictograph erase``: everything that is stored about a user goes, with a receipt."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
@@ -20,7 +21,7 @@ group = typer.Typer(**STYLE)
 
 @group.command(epilog="Example: `pictograph erase ann --yes`")
 def erase(
-    user: Annotated[str, typer.Argument(help="The user's name.")],
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user's name.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
     as_json: Json = False,
@@ -42,7 +43,8 @@ def erase(
     if as_json:
         emit({**asdict(found), "already": done})
     else:
-        say(_receipt(found, already=done))
+        for line in _receipt(found, already=done):
+            say(line)
     if any(found.left.values()):
         fail(f"Rows of {user!r} are left; `pictograph doctor --deep` says what is wrong with the ledger.", 1)
 
@@ -53,12 +55,12 @@ def _ask(user: str) -> None:
     typer.confirm(f"Erase everything that is stored about {user!r}, for good?", abort=True, err=True)
 
 
-def _receipt(found: Receipt, *, already: bool) -> str:
+def _receipt(found: Receipt, *, already: bool) -> Sequence[str]:
     when = "not completely" if found.finished_at is None else f"{found.finished_at:%Y-%m-%d %H:%M:%S} UTC"
     left = ", ".join(f"{kind} {rows:,}" for kind, rows in found.left.items())
     return (
-        f"{found.user}: erased {'already, ' if already else ''}{when}.\n"
+        f"{found.user}: erased {'already, ' if already else ''}{when}.",
         f"Deleted: photos {found.photos:,}, results {found.results:,}, thumbnails {found.thumbnails:,}, "
-        f"photos of jobs {found.items:,}.\n"
-        f"Left, counted afterwards: {left}."
+        f"photos of jobs {found.items:,}.",
+        f"Left, counted afterwards: {left}.",
     )

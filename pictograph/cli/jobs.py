@@ -51,7 +51,7 @@ def _table(found: list[Job]) -> Table:
         table.add_column(name, no_wrap=True)
     table.add_column("source", overflow="fold")
     for job in found:
-        done = job.count(ItemState.SUCCEEDED, ItemState.SKIPPED_UNCHANGED)
+        done = job.count(ItemState.SUCCEEDED, ItemState.SKIPPED_UNCHANGED, ItemState.ERASED)
         table.add_row(
             str(job.job_id),
             f"{job.total:,}",

@@ -125,7 +125,7 @@ class Seen:
     queue: str  # without "starting:"
     starting: bool
     process_id: int
-    silent_seconds: float  # since its last beat
+    silent_seconds: float  # since its last beat, or since the database came back, which could not take any before
     rung_seconds: float  # since a message reached it, or since it came on the list
     leases: int
     waiting_seconds: float | None  # of the oldest message that was sent to its queue and not answered; None: none
@@ -151,7 +151,7 @@ WITH mine AS (
     FROM core.worker WHERE host = :host AND process_id <> 0
     ORDER BY process_id, started_at DESC)
 SELECT w.worker_id, w.queue, w.starting, w.process_id, w.trouble, b.reason AS breaker,
-    extract(epoch FROM now() - w.last_seen)::float AS silent_seconds,
+    extract(epoch FROM now() - greatest(w.last_seen, pg_postmaster_start_time()))::float AS silent_seconds,
     extract(epoch FROM now() - coalesce(w.last_rung, w.started_at))::float AS rung_seconds,
     (SELECT count(*) FROM core.shard s WHERE s.state = {WorkState.LEASED} AND s.lease_owner = w.worker_id)
     + (SELECT count(*) FROM core.list_range r WHERE r.state = {WorkState.LEASED} AND r.lease_owner = w.worker_id)

@@ -17,6 +17,7 @@ from workers.models import networks  # noqa: E402  (after the skip)
 
 TINY = "timm:test_efficientnet"
 QUEUE = "annotate.tiny"
+NOWHERE = "127.0.0.1:1"  # nobody listens there
 PHOTOS = 20
 FAILURES = 3  # processes in a row that find the model broken
 
@@ -54,6 +55,14 @@ def test_a_worker_whose_model_cannot_be_served_says_so_and_ends(own, weights):
     own.run("migrate")
     weights.unlink()
     assert "There is no weights file" in refused()
+
+
+def test_a_database_that_is_away_is_waited_for(own, weights, tmp_path):
+    away = replace(own, env=own.env | {"PICTOGRAPH_DATABASE_URL": f"postgresql://me@{NOWHERE}/x"}, logs=tmp_path)
+    worker, log = away.start("worker", "annotate"), tmp_path / "annotate.log"
+    wait_for(lambda: " ready." in log.read_text() and "this worker cannot start yet" in log.read_text())
+    assert "whether tiny is registered is found out later" in log.read_text()
+    assert stopped(worker) == 0
 
 
 @pytest.mark.slow

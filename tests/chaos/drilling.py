@@ -221,6 +221,10 @@ class Ground:
         pids = {lease.pid for lease in work.held()}
         return sorted((self.hands[pid], pid) for pid in pids if pid in self.hands and is_alive(pid))
 
+    def busy(self, work: Work) -> set[str]:
+        """The annotate workers that hold shards of a job."""
+        return {self.hands[lease.pid] for lease in work.held() if lease.pid in self.hands}
+
     @contextmanager
     def supervised(self, **settings: object) -> Iterator[None]:
         """Meanwhile the workers are those of the product's own supervisor, with these settings."""

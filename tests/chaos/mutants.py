@@ -100,7 +100,8 @@ def judged(mutant: Mutant) -> Verdict:
         for change in mutant.changes:
             sabotage(folder, change)
         status, words = tested(folder, mutant.tests)
-    return Verdict(mutant=mutant, noticed=status == FAILED, seconds=time.monotonic() - begun, words=words)
+    noticed = status == FAILED and " failed" in words  # the same status stands for a test that could not begin
+    return Verdict(mutant=mutant, noticed=noticed, seconds=time.monotonic() - begun, words=words)
 
 
 def sound(mutants: Sequence[Mutant]) -> tuple[bool, str]:

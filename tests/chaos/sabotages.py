@@ -94,7 +94,7 @@ MUTANTS = (
         changes=(
             Change(
                 file="workers/send.py",
-                old="app.send_task(TASKS[kind], args=(work_id,), queue=queue)",
+                old="app.send_task(TASKS[kind], args=(work_id,), queue=queue, declare=[])",
                 new="app.send_task(TASKS[kind], args=(work_id,), queue=_named(queue))",
             ),
             Change(

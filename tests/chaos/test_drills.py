@@ -27,6 +27,7 @@ PAGE_KEYS = 16  # several pages a listing, and so several shards a job
 TAKEOVER = LEASE + TICK + 1  # a lease runs out, the redriver looks, and who lives has a hand free within a second
 START = 6.0  # of a worker, from its interpreter to its first heartbeat
 BACK = RECONNECT_SECONDS + TICK  # a broker that is back is asked for, and the redriver rings with its next tick
+PAGE = 1.0  # the ingest worker hears of a job and lists its first page, all through the latency
 WATCHDOG = 10  # seconds after which the supervisor starts a worker anew that takes no message
 OUTAGE = 5.0  # a database that is back is asked again every second
 S3_TIMEOUT = 20.0  # of a request that does not come to its end
@@ -153,6 +154,30 @@ def test_redis_loses_everything(ground, loss):
         one.check()
 
 
+@pytest.mark.parametrize("how", ["dead", Kind.RESET, pytest.param(Kind.HANG, marks=pytest.mark.chaos)])
+def test_workers_whose_tasks_end_without_redis_take_up_the_next_ones(ground, how):
+    """Nobody supervises. What they tell Redis of their messages is lost; their hands are free all the same."""
+    valkey, proxy = ground.site.valkey, ground.site.proxies["valkey"]
+    work = ground.work(photos=LONG_PHOTOS)
+    wait_for(lambda: len(ground.busy(work)) == 2)
+    assert work.find().listing, "all was listed too soon: the ingest worker's task ends while Redis is there"
+    if how == "dead":
+        valkey.kill()
+    else:
+        proxy.inject(Fault(kind=how))
+    work.finish()  # streams claim on, and so do their tasks end
+    if how == "dead":
+        valkey.start()
+    ground.heal()
+    later = ground.work(photos=LONG_PHOTOS)
+    took = seconds_until(lambda: later.find().total > 0)
+    ground.recovered(f"tasks end while redis is away: {how}", took, BACK + PAGE)
+    wait_for(lambda: len(ground.busy(later)) == 2, message="not all annotate workers are back")
+    later.finish()
+    for one in (work, later):
+        one.check()
+
+
 # ---- Postgres
 
 
@@ -275,26 +300,26 @@ def test_a_dozen_kills_at_random_moments_set_no_good_photo_aside(ground):
 @pytest.mark.chaos
 @pytest.mark.parametrize("how", ["frozen", "dead"])
 def test_streams_go_on_claiming_while_redis_is_away(ground, how):
+    """Nobody supervises: the workers find their way back by themselves."""
     valkey = ground.site.valkey
-    with ground.supervised(watchdog_seconds=WATCHDOG):  # a client that does not come back is for the watchdog
-        work = ground.work(photos=LONG_PHOTOS, slow=2 * SLOW_SECONDS)
-        wait_for(lambda: not work.find().listing)  # else a stream may find nothing to claim, and end
-        work.wait_for_the_middle()
-        (valkey.pause if how == "frozen" else valkey.kill)()
-        away = time.monotonic()
-        claimed = {lease.shard for lease in work.held()}
-        later = ground.work(photos=8)
-        try:
-            wait_for(lambda: {lease.shard for lease in work.held()} - claimed, message="nothing more is claimed")
-            wait_for(lambda: time.monotonic() - away > AWAY_SECONDS)
-        finally:
-            (valkey.resume if how == "frozen" else valkey.start)()
-        took = seconds_until(lambda: later.find().total > 0)
-        bound = BACK if how == "dead" else WATCHDOG + 1 + START + TICK
-        ground.recovered(f"redis {how} for {AWAY_SECONDS:.0f} s", took, bound)
-        for one in (work, later):
-            one.finish()
-            one.check()
+    work = ground.work(photos=LONG_PHOTOS, slow=2 * SLOW_SECONDS)
+    wait_for(lambda: not work.find().listing)  # else a stream may find nothing to claim, and end
+    work.wait_for_the_middle()
+    (valkey.pause if how == "frozen" else valkey.kill)()
+    away = time.monotonic()
+    claimed = {lease.shard for lease in work.held()}
+    later = ground.work(photos=8)
+    try:
+        wait_for(lambda: {lease.shard for lease in work.held()} - claimed, message="nothing more is claimed")
+        wait_for(lambda: time.monotonic() - away > AWAY_SECONDS)
+    finally:
+        (valkey.resume if how == "frozen" else valkey.start)()
+    took = seconds_until(lambda: later.find().total > 0)
+    bound = BACK + PAGE + (STALE if how == "frozen" else 0)  # a message may have gone to a connection that was given up
+    ground.recovered(f"redis {how} for {AWAY_SECONDS:.0f} s", took, bound)
+    for one in (work, later):
+        one.finish()
+        one.check()
 
 
 @pytest.mark.chaos
@@ -319,7 +344,7 @@ def test_postgres_dies_and_comes_back_later(ground, how):
 def test_a_line_is_bad_for_a_while(ground, server, fault):
     proxy = ground.site.proxies[server]
     before = proxy.bites[fault.kind]
-    with ground.supervised(watchdog_seconds=WATCHDOG):  # as for Redis above
+    with ground.supervised(watchdog_seconds=WATCHDOG):  # as people run it; Redis without: above
         work = ground.work(photos=LONG_PHOTOS)
         work.wait_for_the_middle()
         proxy.inject(fault)

@@ -40,14 +40,10 @@ def kill(ledger, owner):
     """Only this one falls silent, and its leases run out."""
     ledger.execute(
         "UPDATE core.worker SET last_seen = greatest(now() - interval '1 h', "
-        "pg_postmaster_start_time() + interval '1 us') WHERE worker_id = :w",
+        "pg_postmaster_start_time() + interval '1 us') WHERE worker_id = :w; "
+        "UPDATE core.shard SET lease_until = clock_timestamp() - interval '1 ms' WHERE lease_owner = :w; "
+        "SELECT pg_sleep(greatest(0, extract(epoch FROM pg_postmaster_start_time() + interval '2 s' - now())))",
         w=owner,
-    )
-    ledger.execute(
-        "UPDATE core.shard SET lease_until = clock_timestamp() - interval '1 ms' WHERE lease_owner = :w", w=owner
-    )
-    ledger.execute(
-        "SELECT pg_sleep(greatest(0, extract(epoch FROM pg_postmaster_start_time() + interval '2 s' - now())))"
     )
     return expire(ledger)
 
@@ -63,20 +59,29 @@ class Worker:
 
     def __init__(self, ledger, name, shard_id):
         self.ledger, self.name = ledger, name
-        note(ledger, name)
-        self.leases = [ledger.claim(shard_id, name)]
-        model = ledger.registered.model_id
-        while self.leases[0] and not self.leases[0].alone and len(self.leases) <= AHEAD:
-            ahead = ledger.database.run(lambda c: work.claim_next_shard(c, model, name, 60))
+        self.leases = ledger.database.run(lambda c: self._claimed(c, shard_id))
+
+    def _claimed(self, connection, shard_id):
+        roster.note(connection, Sign(worker_id=self.name, queue=QUEUE), LEASE_SECONDS)
+        leases = [work.SHARDS.claim(connection, shard_id, self.name, 60)]
+        model = self.ledger.registered.model_id
+        while leases[0] and not leases[0].alone and len(leases) <= AHEAD:
+            ahead = work.claim_next_shard(connection, model, self.name, 60)
             if ahead is None:
                 break
-            self.leases.append(ahead)
+            leases.append(ahead)
+        return leases
 
     def start(self, chance):
         """Take photos of the first in hand, maybe of the others as well."""
-        for n, lease in enumerate(self.leases):
-            if n == 0 or chance.random() < 0.5:
-                self.ledger.database.run(lambda c, lease=lease: work.mark_started(c, lease))
+        self._mark([lease for n, lease in enumerate(self.leases) if n == 0 or chance.random() < 0.5])
+
+    def _mark(self, leases):
+        def mark(connection):
+            for lease in leases:
+                work.mark_started(connection, lease)
+
+        self.ledger.database.run(mark)
 
     def finish_some(self, share, spare=None):
         """Merge so large a part of the first shard, without the photo `spare`."""
@@ -86,8 +91,8 @@ class Worker:
 
     def work_until(self, photos):
         """Work on one photo after the other, merging now and then; whether it was killed, after so many photos."""
+        self._mark(self.leases)
         for lease in self.leases:
-            self.ledger.database.run(lambda c, lease=lease: work.mark_started(c, lease))
             tasks = self.ledger.tasks(lease)
             for at in range(0, len(tasks), PHOTOS_PER_MERGE):
                 some = tasks[at : at + PHOTOS_PER_MERGE]

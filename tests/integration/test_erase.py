@@ -265,7 +265,9 @@ def test_the_command_gives_a_receipt_and_says_the_second_time_that_it_is_done(co
         "left": NOTHING,
     }
     assert {**second, "already": False} == first
-    assert "erased already" in command("ann").stdout  # what is done needs no confirmation
+    told = command("ann").stdout.splitlines()  # what is done needs no confirmation
+    assert "erased already" in told[0]
+    assert [line.partition(" ")[0] for line in told[1:]] == ["Deleted:", "Left,"]
 
 
 def test_the_command_erases_nobody_without_a_word(command, ledger, library):

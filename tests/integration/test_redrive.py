@@ -166,16 +166,14 @@ def test_the_loop_outlives_what_nobody_thought_of(ledger, redriver, broker, list
     loop.start()
     trouble = "SELECT count(*) FROM core.worker WHERE trouble LIKE '%%AttributeError%%'"
     wait_for(lambda: ledger.one(trouble))
-    wait_for(lambda: ledger.all(f"SELECT * FROM core.shard WHERE state = {WorkState.PENDING}"))  # stale: once more
-    wait_for(lambda: ledger.all(f"SELECT * FROM core.shard WHERE state = {WorkState.QUEUED}"))
+    wait_for(lambda: ledger.all(f"SELECT * FROM core.shard WHERE state = {WorkState.PENDING}"))
     redriver.app = app
     wait_for(lambda: ids_in(broker))
     wait_for(lambda: not ledger.one(trouble))
     stop.set()
     loop.join()
     assert ids_in(broker) == [shard]
-    assert "Traceback" in caplog.text
-    assert "everything answers again" in caplog.text
+    assert caplog.text.count("Traceback") == 1
 
 
 def test_two_redrivers_publish_each_shard_once(ledger):

@@ -1,11 +1,13 @@
 """Who is stuck, and who only waits: every condition matters, one by one."""
 
+import time
 from dataclasses import replace
 
 import pytest
 
-from pictograph.watchdog import Memory
+from pictograph.watchdog import Memory, Watchdog
 from pipeline.ledger.roster import RESPAWN_SECONDS, Seen, may_be_deaf, stuck
+from pipeline.settings import Settings
 
 BOUND = 60.0
 DEAF = Seen(
@@ -99,3 +101,26 @@ def test_a_row_from_before_its_process_is_of_another_one():
     look(memory, 0)
     assert look(memory, 100, [silent], age=200.0) == []
     assert look(memory, 100, [], age=BOUND + RESPAWN_SECONDS + 1) == [40]  # it never came on the list
+
+
+# ---- a look
+
+
+class Database:
+    """It answers after so many seconds that nobody has been heard of for long."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def run(self, _):
+        time.sleep(self.seconds)
+        return [replace(DEAF, silent_seconds=300.0)]
+
+
+@pytest.mark.parametrize(("seconds", "excused"), [(0.0, False), (0.6, True)])
+def test_a_database_that_stood_still_excuses_everybody(seconds, excused):
+    """Who was to beat meanwhile could not: what it says of them is old."""
+    watchdog, memory = Watchdog(Settings(), lambda: {40: 1000.0}), Memory(bound_seconds=1.0, answering_since=0.0)
+    watchdog._look(Database(seconds), memory)
+    assert watchdog.found.empty() is excused
+    assert (memory.answering_since is None) is excused
