@@ -11,7 +11,7 @@ PEERS_READY := $(PEERS)/.ready
 PIP = $(PYTHON) -m pip --python $(1)/bin/python --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos mutants check benchmark peers lock audit clean
+.PHONY: help setup demo up test chaos drills mutants check benchmark peers lock audit clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: $(READY)  ## lint, formatting, types and import rules
 	$(BIN)/mypy --strict
 	$(BIN)/mypy --strict infra/healthy.py
 	$(BIN)/lint-imports
+
+drills: $(READY)  ## break one thing after the other, also what takes minutes
+	$(BIN)/pytest -q -m "chaos or not chaos" tests/chaos/test_drills.py $(ARGS)
 
 mutants: $(READY)  ## sabotage nine guarantees, one at a time; the tests must notice each
 	$(BIN)/python -m tests.chaos.mutants $(ARGS)

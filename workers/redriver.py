@@ -9,6 +9,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -73,6 +75,7 @@ class Redriver:
         if self._broker_was_wiped():
             taken_back = self.database.run(lambda c: redrive.unqueue(c, 0))
             log.info("the broker is new or was wiped: %d messages will be sent again", taken_back)
+            self._mark_broker()  # last: whoever is killed before it leaves this to the next tick
         self._publish()
 
     def _end_what_is_over(self) -> None:
@@ -90,10 +93,12 @@ class Redriver:
             log.info("job %d has ended", job_id)
 
     def _broker_was_wiped(self) -> bool:
-        try:
-            return bool(self.broker.set(EPOCH_KEY, "1", nx=True))
-        except RedisError as exc:
-            raise ServiceDown("The broker does not answer; workers go on with what they hold.") from exc
+        with _broker_trouble():
+            return self.broker.get(EPOCH_KEY) is None
+
+    def _mark_broker(self) -> None:
+        with _broker_trouble():
+            self.broker.set(EPOCH_KEY, "1")
 
     def _publish(self) -> None:
         bells = self.database.run(redrive.publishable)
@@ -149,3 +154,11 @@ class Redriver:
             self.database.run(lambda connection: roster.forget_worker(connection, self._worker_id))
         except PictographError as exc:
             log.info("leaving without a word: %s", exc)
+
+
+@contextmanager
+def _broker_trouble() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as exc:
+        raise ServiceDown("The broker does not answer; workers go on with what they hold.") from exc

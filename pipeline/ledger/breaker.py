@@ -1,7 +1,7 @@
 """The circuit breaker of a model that does not work on a machine.
 
 Theory of operation
-    closed ──cannot load, wrong canaries, device lost──▶ open ──next_attempt_at──▶ one process tries
+    closed ──cannot load, wrong canaries, device lost──▶ open ──next_attempt_at──▶ who waited tries
        ▲                                                  ▲                            │      │
        └──────────────────── it works: the row is deleted ┼────────────────────────────┘      │
                                                           └── it fails: a longer pause ───────┘

@@ -425,7 +425,7 @@ def test_a_database_that_is_away_is_503_and_says_nothing_of_it(settings: Setting
 def test_before_any_model_there_is_a_hint(client: TestClient) -> None:
     answer = client.get("/", headers={"Accept": "text/html"})
     assert answer.status_code == 503
-    assert "pictograph worker" in answer.text
+    assert "pictograph migrate" in answer.text
 
 
 def test_openapi_names_every_route(client: TestClient) -> None:
