@@ -2,6 +2,7 @@
 
 import json
 from itertools import chain, pairwise
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -64,6 +65,11 @@ def test_kept_runs_add_up(tmp_path):
     assert total.bound("Redis losses") == 3 / 60
     path.write_text(json.dumps({**runs[0], "broken": {"I1 lost": 1}}) + "\n")
     assert add_up(path).bound("Redis losses") is None
+
+
+def test_the_page_says_what_the_kept_runs_come_to():
+    page = Path(__file__).parents[2] / "docs" / "reliability.md"
+    assert str(add_up()) in page.read_text(encoding="utf-8"), "paste what `python -m tests.chaos --total` prints"
 
 
 SABOTAGE = {
