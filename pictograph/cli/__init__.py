@@ -45,7 +45,7 @@ COMMANDS = {
     "calibrate": Entry(
         "judge", "Choose the constants of the decision on labelled photos and store them as a new revision."
     ),
-    "erase": Entry("erase", "Erase USER: photos, tags, totals, thumbnails and what jobs noted about them, for good."),
+    "erase": Entry("erase", "Erase USER: photos, tags, totals, thumbnails and what jobs did with each, for good."),
     "bench": Entry("bench", "Measure how many photos a second this machine tags, and what limits it."),
     "doctor": Entry("setup", "Check every connection, the model and the versions."),
     "repair": Entry("repair", "Make right again what `pictograph doctor --deep` finds; workers may go on meanwhile."),

@@ -26,10 +26,10 @@ def erase(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Erase USER: photos, tags, totals, thumbnails and what jobs noted about them, for good.
+    """Erase USER: photos, tags, totals, thumbnails and what jobs did with each, for good.
 
-    Later listings leave the user out. The objects in the source stay, and so does the name, by which listings know
-    whom to leave out. May be interrupted and asked for again.
+    Later listings leave the user out. The objects in the source stay, and so do the name, by which listings know whom
+    to leave out, and keys that a job's source or notes may quote. May be interrupted and asked for again.
     """
     with (
         ready(DATABASE, quiet=as_json) as settings,
