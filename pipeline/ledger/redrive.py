@@ -382,4 +382,4 @@ RETURNING j.job_id"""
 
 def finish_jobs(connection: Connection) -> list[int]:
     """End the jobs whose listing is complete and whose shards and photos are all in a terminal state."""
-    return list(connection.execute(text(_FINISH_JOBS)).scalars())
+    return sorted(connection.execute(text(_FINISH_JOBS)).scalars())
