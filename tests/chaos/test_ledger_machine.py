@@ -36,7 +36,7 @@ from tests.chaos.sessions import quick
 from tests.integration import ledger_helpers
 from tests.integration.ledger_helpers import BUCKET, DAY_SECONDS, LEASE_SECONDS, Ledger, page_of, ref
 
-EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "100"))
+EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "200"))
 SEED = os.environ.get("CHAOS_SEED")
 STEPS = 50
 SHARD_PHOTOS = 2
