@@ -279,10 +279,15 @@ def test_objects_are_overwritten_and_deleted_after_they_were_listed(ground):
 def test_a_dozen_kills_at_random_moments_set_no_good_photo_aside(ground):
     chance = random.Random(12)
     works = [ground.work(photos=LONG_PHOTOS)]
-    for _ in range(12):
-        if works[-1].find().state.ended:
+
+    def somebody_holds_some() -> bool:
+        if works[-1].find().state.ended:  # all at once, it may be
             works.append(ground.work(photos=LONG_PHOTOS))
-        wait_for(lambda: ground.holders(works[-1]))
+        ground.man()  # who was killed a moment ago still counted as there
+        return bool(ground.holders(works[-1]))
+
+    for _ in range(12):
+        wait_for(somebody_holds_some)
         time.sleep(chance.uniform(0, LEASE))
         name = chance.choice(("annotate 1", "annotate 2"))
         pids = [pid for whose, pid in ground.holders(works[-1]) if whose == name]
