@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from sqlalchemy import text
 
@@ -15,6 +16,10 @@ from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
 
 REPOSITORY = Path(__file__).parent.parent
+
+# A property is about what comes out, not about how long it took on a machine that had other things to do.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
