@@ -23,7 +23,7 @@ def workers() -> dict[int, str]:
     found = {}
     for child in psutil.Process().children():
         try:
-            found[child.pid] = child.cmdline()[-1]
+            found[child.pid] = "".join(child.cmdline()[-1:])  # one that is just ending has no words
         except psutil.Error:  # it has just ended
             continue
     return {pid: name for pid, name in found.items() if name in ("ingest", "annotate", "redriver")}
