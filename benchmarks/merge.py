@@ -32,8 +32,8 @@ from pictograph import stack
 from pictograph.places import DATABASE, servers
 from pipeline.annotate import annotate
 from pipeline.ledger import jobs, work
-from pipeline.ledger.jobs import JobRequest
 from pipeline.ledger.listing import finish_range, record_page
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import Annotation, Code, ItemState, Lease, Page, PhotoRef, PhotoResult, PhotoTask
 from pipeline.settings import Settings
 from pipeline.store.catalogue import Registered, register_model

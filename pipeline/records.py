@@ -46,7 +46,10 @@ class Code(IntEnum):
     BAD_LINE = 22  # excluded: a manifest line that cannot be read
     BAD_KEY = 23  # excluded: a name that is not valid UTF-8 or holds a NUL
     OUTSIDE = 24  # excluded: a manifest names it, but it lies outside of the places that may be read
+    NOT_CHOSEN = 25  # excluded: a rule of the job leaves it out
+    NO_CONSENT = 26  # excluded: the job wants consent, and there is none
     LISTED_TWICE = 30  # duplicate: the same object came twice in one job
+    SAME_CONTENT = 31  # duplicate: the same bytes were seen before; its tags are theirs, and count for its owner
 
 
 #: Codes of a photo that the model has seen.
@@ -100,7 +103,9 @@ class PhotoRef:
     etag: str  # opaque version of the bytes
     size: int  # bytes
     modified_at: datetime
-    version_id: str | None = None
+    version_id: str | None = None  # where the source names one: these bytes are read, whatever came later
+    line: int | None = None  # of a manifest; None: the place has no lines, and its entries are counted
+    consent: bool | None = None  # as the manifest says; None: it says nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +115,9 @@ class Refusal:
     name: str  # the key, or "line 17"
     code: Code
     reason: str  # one sentence
+    line: int | None = None  # as in `PhotoRef`
+    uri: str | None = None  # what the line names, where it can be told
+    version_id: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

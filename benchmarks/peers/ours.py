@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 
 from benchmarks.peers.harness import Answer, Job
 from pipeline.ledger import jobs, redrive
-from pipeline.ledger.jobs import JobRequest
+from pipeline.ledger.requests import JobRequest
 from pipeline.settings import Settings
 from pipeline.store.migrate import migrate
 from pipeline.store.session import Database

@@ -17,7 +17,8 @@ from pictograph.places import servers, uploading
 from pictograph.stack.home import Home
 from pipeline.errors import ConfigurationError, PhotoChanged, ServiceDown, SkipPhoto
 from pipeline.ledger import jobs
-from pipeline.ledger.jobs import Job, JobRequest
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import WorkState
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, create_bucket, translated

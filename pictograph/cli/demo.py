@@ -18,7 +18,7 @@ from pictograph.stack import Service
 from pictograph.supervisor import Supervisor
 from pipeline import treemap
 from pipeline.errors import ConfigurationError
-from pipeline.ledger.jobs import JobRequest
+from pipeline.ledger.requests import JobRequest
 from pipeline.profile import CELLS, Profile
 from pipeline.records import JobState
 from pipeline.settings import Settings

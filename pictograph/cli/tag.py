@@ -11,7 +11,8 @@ from pictograph.cli.console import STYLE, Json, complain, emit, err, note, out, 
 from pictograph.follow import REPORTED, follow, report
 from pictograph.supervisor import Supervisor
 from pipeline.ledger import jobs
-from pipeline.ledger.jobs import Job, JobRequest
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import Code, ItemState, JobState
 from pipeline.settings import Settings
 from pipeline.sources.allowed import Allowed

@@ -4,31 +4,21 @@ A paused job gives out no work: nobody claims, publishes or gathers for it, nor 
 paused goes on to its end; until then the job is *pausing*.
 """
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
+from pipeline.ledger.requests import JobRequest, Scope, Window
 from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.sources.rules import Rules
 from pipeline.store.tally import apply_tally, ensure_tally
 
 REFUSALS_KEPT = 20
 _UNKNOWN = "There is no job {}; `pictograph jobs list` shows the jobs there are."
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobRequest:
-    """What `pictograph tag` asks for."""
-
-    kind: str  # "s3", "folder" or "manifest"
-    source: str  # absolute: s3://bucket/prefix/, /folder or the manifest's own place
-    user_rule: str  # e.g. "{user}/{photo}"
-    fixed_user: str | None = None
-    priority: int = 0  # higher goes first
-    keep_missing: bool = False
-    allow_mass_delete: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +47,16 @@ class Job:
     paused_by: str | None = None
     paused_at: datetime | None = None
     in_hand: bool = False  # paused, and a shard or its listing is still being worked on
+    scope: Scope = Scope.MISSING
+    rules: Rules = field(default_factory=Rules)
+    keeps_lines: bool = False
+    window: Window | None = None
+    most_failed_share: float | None = None
+    decision_revision: int | None = None
+    retry_of: int | None = None
+    pause_reason: str | None = None
+    pause_until: datetime | None = None
+    cancelled_by: str | None = None
     counts: dict[tuple[ItemState, Code], int] = field(default_factory=dict)
 
     @property
@@ -82,28 +82,58 @@ class Job:
         return dict(sorted(totals.items(), key=lambda item: -item[1]))
 
 
+_SUBMIT = f"""
+INSERT INTO core.job (kind, source, user_rule, fixed_user, model_id, priority, keep_missing, allow_mass_delete, state,
+                      scope, rules, most_failed_share, "window", keeps_lines, decision_revision, retry_of, schedule_id,
+                      idempotency_key, request_sha256)
+VALUES (:kind, :source, :user_rule, :fixed_user, :model, :priority, :keep_missing, :allow_mass_delete,
+        {JobState.CREATED}, :scope, CAST(:rules AS jsonb), :most_failed_share, CAST(:window AS jsonb), :keeps_lines,
+        :decision_revision, :retry_of, :schedule_id, :idempotency_key, :sha256)
+ON CONFLICT (idempotency_key) DO NOTHING RETURNING job_id"""
+_DELIVER = f"""
+INSERT INTO core.delivery (job_id, kind, target, format, state)
+VALUES (:job, :kind, :target, :format, {WorkState.PENDING})"""
+
+
 def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
-    """Create a job and its one key range; returns the job id. A redriver will ring for it."""
-    job_id: int = connection.execute(
-        text(f"""INSERT INTO core.job (kind, source, user_rule, fixed_user, model_id, priority, keep_missing,
-                                       allow_mass_delete, state)
-                 VALUES (:kind, :source, :user_rule, :fixed_user, :model, :priority, :keep, :mass, {JobState.CREATED})
-                 RETURNING job_id"""),
-        {
-            "kind": request.kind,
-            "source": request.source,
-            "user_rule": request.user_rule,
-            "fixed_user": request.fixed_user,
-            "model": model_id,
-            "priority": request.priority,
-            "keep": request.keep_missing,
-            "mass": request.allow_mass_delete,
-        },
-    ).scalar_one()
+    """Create a job, its one key range and what is to be delivered at its end; returns the job id.
+
+    A redriver will ring for it. A request that was made before under the same key is the same job.
+
+    Raises:
+        ConfigurationError: the key was used for another request.
+    """
+    digest = request.sha256(model_id) if request.idempotency_key else None
+    values = request.facts() | {
+        "model": model_id,
+        "rules": json.dumps(asdict(request.rules)),
+        "window": request.window and json.dumps(asdict(request.window)),
+        "keeps_lines": bool(request.outputs),
+        "schedule_id": request.schedule_id,
+        "idempotency_key": request.idempotency_key,
+        "sha256": digest,
+    }
+    job_id: int | None = connection.execute(text(_SUBMIT), values).scalar()
+    if job_id is None:
+        return _submitted_before(connection, request, digest)
     connection.execute(
         text(f"INSERT INTO core.list_range (job_id, state) VALUES (:job, {WorkState.PENDING})"), {"job": job_id}
     )
+    deliveries = [("results", output.target, output.format) for output in request.outputs]
+    for kind, target, form in [*deliveries, *(("webhook", url, None) for url in request.notify)]:
+        connection.execute(text(_DELIVER), {"job": job_id, "kind": kind, "target": target, "format": form})
     return job_id
+
+
+def _submitted_before(connection: Connection, request: JobRequest, digest: bytes | None) -> int:
+    query = text("SELECT job_id, request_sha256 FROM core.job WHERE idempotency_key = :key")
+    job_id, known = connection.execute(query, {"key": request.idempotency_key}).one()
+    if bytes(known) != digest:
+        raise ConfigurationError(
+            f"The idempotency key {request.idempotency_key!r} was used for another request, which is job {job_id}; "
+            "take a new key."
+        )
+    return int(job_id)
 
 
 _IN_HAND = f"""(EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id AND s.state = {WorkState.LEASED})
@@ -111,7 +141,8 @@ _IN_HAND = f"""(EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id AND s
 _JOB = f"""
 SELECT j.job_id, j.kind, j.source, j.user_rule, j.fixed_user, j.model_id, m.name AS model, j.priority, j.keep_missing,
        j.allow_mass_delete, j.state, j.error, j.notes || j.refusals AS notes, j.subtracted,
-       j.created_at, j.started_at, j.finished_at, j.paused_by, j.paused_at,
+       j.created_at, j.started_at, j.finished_at, j.paused_by, j.paused_at, j.scope, j.rules, j.keeps_lines, j."window",
+       j.most_failed_share, j.decision_revision, j.retry_of, j.pause_reason, j.pause_until, j.cancelled_by,
        CASE WHEN j.state = {JobState.PAUSED} THEN {_IN_HAND} ELSE false END AS in_hand,
        coalesce((SELECT sum(listed) FROM core.list_range r WHERE r.job_id = j.job_id), 0)::bigint AS total,
        EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id
@@ -140,6 +171,9 @@ def _job(row: dict[str, object]) -> Job:
     row["counts"] = {(ItemState(s), Code(c)): n for s, c, n in counts}  # type: ignore[attr-defined]
     row["state"] = JobState(row["state"])  # type: ignore[arg-type]
     row["notes"] = tuple(row["notes"])  # type: ignore[arg-type]
+    row["scope"] = Scope(row["scope"])  # type: ignore[arg-type]
+    row["rules"] = Rules.of(row["rules"])  # type: ignore[arg-type]
+    row["window"] = Window(**row["window"]) if row["window"] else None  # type: ignore[arg-type]
     return Job(**row)  # type: ignore[arg-type]
 
 

@@ -25,8 +25,9 @@ from PIL import Image, ImageDraw, ImageFilter
 from sqlalchemy import text
 
 from pipeline.ledger import jobs
-from pipeline.ledger.jobs import Job, JobRequest
+from pipeline.ledger.jobs import Job
 from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import SEEN, Code, ItemState, WorkState
 from pipeline.settings import PREFIX
 from pipeline.sources.s3 import create_bucket

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.errors import PictographError
 from pipeline.ledger import jobs
-from pipeline.ledger.jobs import JobRequest
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import ItemState, JobState, WorkState
 from pipeline.store.catalogue import Registered, newest_decision, store_decision
 from pipeline.store.session import Database

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from sqlalchemy import text
 
 from pipeline.ledger import jobs, work
-from pipeline.ledger.jobs import JobRequest
 from pipeline.ledger.listing import finish_range, record_page
+from pipeline.ledger.requests import JobRequest
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Annotation, Code, ItemState, Page, PhotoRef, PhotoResult
 from pipeline.sources.source import Interval, after_prefix

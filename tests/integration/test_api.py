@@ -31,7 +31,8 @@ from api.routes import health
 from pictograph.stack import Endpoints
 from pipeline.annotate import annotate
 from pipeline.errors import ConfigurationError
-from pipeline.ledger.jobs import JobRequest, submit
+from pipeline.ledger.jobs import submit
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import WHOLE, Code
 from pipeline.settings import Settings
 from pipeline.sources.allowed import LOCAL

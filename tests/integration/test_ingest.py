@@ -9,7 +9,7 @@ from ledger_helpers import LEASE_SECONDS
 
 from pipeline.errors import ServiceDown, SourceError
 from pipeline.ledger import jobs, redrive
-from pipeline.ledger.jobs import JobRequest
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
 from workers import ingest

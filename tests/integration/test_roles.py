@@ -18,25 +18,33 @@ NO = r"permission denied|must be owner|row-level security"  # how the server ref
 RIGHTS = """
                      ingest                   worker                              api              eraser
     active_effect    -                        -                                   S                -
-    app_user         S,I(name),U(created_at)  S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
+    app_user         S,I(name),U(CONSENT)     S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
     breaker          S                        S,I,U,D                             S                -
     bucket           S,I                      S                                   S                -
     category         -                        -                                   S                -
     category_closure -                        -                                   -                -
     category_total   S,I,U                    S,I,U                               S                S,I,U
     decision         S                        S                                   S                -
+    delivery         S,I,U                    S,I,U                               -                -
     erasure          -                        -                                   -                S,I,U
+    firing           S,I,U                    S,I,U                               -                -
     job              S,I,U                    S,U                                 S                S(job_id)
     job_count        S,I,U                    S,I,U                               S                S,I,U
+    job_entry        S,I                      -                                   -                -
     job_item         S,I,U                    S,U                                 S                S,U(state),D
+    job_line         S,I                      -                                   -                -
     job_missing      S,U(photo_id),D,I        S,D                                 -                S,D
     list_range       S,I,U                    S,U                                 S                -
     model            S                        S                                   S                -
+    object_event     S,I,U                    -                                   -                -
     photo            S,I,U                    S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
     photo_result     S,U(user_id),D           S,I,U,D                             S                S,D
     policy           -                        -                                   S                -
     policy_effect    -                        -                                   S                -
     policy_rule      -                        -                                   S                -
+    promotion        S,I                      S                                   S                S
+    queue_limit      S,I,U,D                  S                                   -                -
+    schedule         S,I,U                    S,I,U                               -                -
     shard            S,I,U                    S,I,U                               S                -
     taxonomy         S                        S                                   S                -
     taxonomy_category S                       S                                   S                -
@@ -45,6 +53,8 @@ RIGHTS = """
     worker           S,I,U,D                  S,I,U,D                             S                -
 """
 BYTES = "content_rev+etag+gone_at+size+taken_at+taken_from+version_id"  # what a photo's bytes bring along
+
+CONSENT = "consent+created_at"  # to be asked, and to be locked
 
 #: Tables whose rows are somebody's, or name keys: an API sees none of them before it has said for whom it looks.
 OF_SOMEBODY = {
@@ -86,7 +96,7 @@ def refused(ledger, query, because=NO):
 def expected():
     head, *lines = [line.split() for line in RIGHTS.strip().splitlines()]
     return {
-        (table, role): set() if cell == "-" else set(cell.replace("BYTES", BYTES).split(","))
+        (table, role): set() if cell == "-" else {*cell.replace("BYTES", BYTES).replace("CONSENT", CONSENT).split(",")}
         for table, *cells in lines
         for role, cell in zip(head, cells, strict=True)
     }

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.errors import PhotoGone, PhotoUnreadable, SourceError
 from pipeline.ledger import jobs
-from pipeline.ledger.jobs import JobRequest
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import Code, ItemState, JobState, PhotoTask
 from pipeline.sources import folder as folders
 from pipeline.sources.allowed import LOCAL, Allowed, Place

@@ -19,8 +19,8 @@ import pytest
 import redis
 
 from pipeline.ledger import jobs
-from pipeline.ledger.jobs import JobRequest
 from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import WorkState
 from workers.app import create_app
 from workers.door import taken_in

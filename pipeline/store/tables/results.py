@@ -1,0 +1,53 @@
+"""What models say of photos, and the totals."""
+
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, SmallInteger, Table
+
+from pipeline.store.tables.base import metadata, stated
+
+photo_result = Table(
+    "photo_result",
+    metadata,
+    Column("model_id", SmallInteger, stated("core.model.model_id"), primary_key=True),
+    Column("photo_id", BigInteger, stated("core.photo.photo_id"), primary_key=True),
+    Column("user_id", BigInteger, nullable=False),
+    Column("content_rev", Integer, nullable=False),
+    Column("decision_rev", Integer, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("headline", SmallInteger),
+    Column("nodes", ARRAY(SmallInteger), nullable=False),
+    Column("masses", ARRAY(SmallInteger), nullable=False),
+    Column("tags", ARRAY(SmallInteger), nullable=False),
+    Column("sha256", LargeBinary),
+    Index("photo_result_tags_idx", "tags", postgresql_using="gin"),
+    Index("photo_result_user_id_idx", "user_id"),
+    comment="What a model says of a photo: masses of every node with at least 2 %, the shown tags, the headline.",
+    postgresql_partition_by="LIST (model_id)",
+)
+
+user_category = Table(
+    "user_category",
+    metadata,
+    Column("model_id", SmallInteger, stated("core.model.model_id"), primary_key=True),
+    Column("user_id", BigInteger, stated("core.app_user.user_id"), primary_key=True),
+    Column("node", SmallInteger, stated("core.category.node"), primary_key=True),
+    Column("photos", BigInteger, nullable=False),
+    Column("mass", BigInteger, nullable=False),
+    CheckConstraint("photos >= 0", name="photos"),
+    CheckConstraint("mass >= 0", name="mass"),
+    comment="Exact totals of a user: photos that carry the tag (not additive), and mass (additive).",
+    postgresql_with={"fillfactor": "70"},
+)
+
+category_total = Table(
+    "category_total",
+    metadata,
+    Column("model_id", SmallInteger, stated("core.model.model_id"), primary_key=True),
+    Column("node", SmallInteger, stated("core.category.node"), primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("photos", BigInteger, nullable=False),
+    Column("mass", BigInteger, nullable=False),
+    CheckConstraint("photos >= 0", name="photos"),
+    CheckConstraint("mass >= 0", name="mass"),
+    comment="Exact totals over all users, in 64 slots by photo so that merges of different shards do not queue up.",
+    postgresql_with={"fillfactor": "50"},  # every merge changes most rows of a slot: they shall stay on their page
+)
