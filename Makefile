@@ -7,11 +7,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := .venv-peers
 PEERS_READY := $(PEERS)/.ready
+DBT := .venv-dbt
+DBT_READY := $(DBT)/.ready
 # The outer pip works on the environment: Debian's Python can make one only without a pip of its own.
 PIP = $(PYTHON) -m pip --python $(1)/bin/python --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test chaos drills mutants check benchmark peers lock audit clean
+.PHONY: help setup demo up test chaos drills mutants check benchmark peers dbt lock audit clean
 
 help:  ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +27,7 @@ up: $(READY)  ## run servers, workers and API on this machine until Ctrl-C
 	$(BIN)/pictograph up $(ARGS)
 
 # Two files at a time: most tests wait for servers, leases and processes.
-test: $(READY)  ## run all tests
+test: $(READY) $(DBT_READY)  ## run all tests
 	$(BIN)/pytest -q --numprocesses 2 --dist loadfile $(ARGS)
 
 chaos: $(READY)  ## break everything at random for 25 minutes, and see that nothing is lost or counted twice
@@ -49,8 +51,10 @@ benchmark: $(READY) $(PEERS_READY)  ## race Pictograph against its peers on this
 
 peers: $(PEERS_READY)  ## make the environment .venv-peers, with the tools that benchmarks compare with
 
+dbt: $(DBT_READY)  ## make the environment .venv-dbt, in which the tests run the dbt package
+
 # Four lists, one resolution: what runs in the containers is what the tests ran with. The peers of the benchmarks, who
-# bound libraries from above, have another environment with a resolution of its own.
+# bound libraries from above, have another environment with a resolution of its own; so has dbt.
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-annotate --no-emit-index-url --custom-compile-command 'make lock'
 AS_TESTED := --constraints requirements/dev.txt
@@ -62,6 +66,7 @@ lock: $(READY)  ## write requirements/*.txt from pyproject.toml
 	$(LOCK) --group build $(AS_TESTED) --output-file requirements/build.txt
 	$(LOCK) pyproject.toml --extra worker --extra embedded --extra samples --group peers \
 		--output-file requirements/peers.txt
+	$(LOCK) --no-strip-extras --group dbt --output-file requirements/dbt.txt
 
 # --strict: a package of which nothing is known, because the advisories are out of reach, is not one that is well.
 AUDIT := $(BIN)/uvx pip-audit@2.10.1 --strict --require-hashes --disable-pip
@@ -71,7 +76,7 @@ audit: $(READY)  ## ask whether anything is known against the locked packages; n
 	for list in api worker build dev; do $(AUDIT) $$ignored --requirement requirements/$$list.txt || exit 1; done
 
 clean:  ## remove all that was made here; the data folder stays
-	rm -rf $(VENV) $(PEERS) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(DBT) build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once, and again whenever the dependencies change.
@@ -86,4 +91,9 @@ $(READY): pyproject.toml requirements/dev.txt
 $(PEERS_READY): requirements/peers.txt
 	$(PYTHON) -m venv --without-pip $(PEERS)
 	$(call PIP,$(PEERS)) install --require-hashes --requirement requirements/peers.txt
+	@touch $@
+
+$(DBT_READY): requirements/dbt.txt
+	$(PYTHON) -m venv --without-pip $(DBT)
+	$(call PIP,$(DBT)) install --require-hashes --requirement requirements/dbt.txt
 	@touch $@
