@@ -14,7 +14,7 @@ from pictograph.supervisor import Supervisor
 from pipeline.errors import ServiceDown
 from pipeline.ledger import jobs, roster
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
 from pipeline.records import Code, ItemState, JobState
 from pipeline.store.session import Database
 

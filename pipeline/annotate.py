@@ -1,11 +1,14 @@
-"""From what a batch of photos was decided to show to the `Annotation`s that are stored. Pure."""
+"""From what a batch of photos was decided to show to the `Annotation`s that are stored, and back. Pure."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.records import Annotation
+from pipeline.records import Annotation, Code
 from taxonomy.ballot import ABSTAINED
-from taxonomy.decide import Decided
+from taxonomy.decide import Decided, Decision, Kept, decide_kept
+from taxonomy.graph import Taxonomy
 
 
 def annotate(decided: Decided, nodes: NDArray[np.int16]) -> list[Annotation]:
@@ -26,3 +29,29 @@ def annotate(decided: Decided, nodes: NDArray[np.int16]) -> list[Annotation]:
         )
         for photo in range(len(decided))
     ]
+
+
+def outcome_of(note: Annotation) -> Code:
+    """What a photo is that the model has seen."""
+    return Code.ABSTAINED if note.headline is None else Code.TAGGED
+
+
+def annotate_again(
+    notes: Sequence[Annotation], nodes: NDArray[np.int16], taxonomy: Taxonomy, decision: Decision
+) -> list[Annotation]:
+    """The same photos under another decision, without looking at them: they are decided from what is stored.
+
+    Exact where the first decision kept all that this one keeps: where its `keep_mass` was no larger.
+    """
+    return annotate(decide_kept(_kept(notes, nodes, decision.keep_mass), taxonomy, decision), nodes)
+
+
+def _kept(notes: Sequence[Annotation], nodes: NDArray[np.int16], least: int) -> Kept:
+    masses = np.array([mass for note in notes for mass in note.masses], dtype=np.int16)
+    ids = np.array([node for note in notes for node in note.nodes], dtype=np.int16)
+    enough = masses >= least
+    rows = np.repeat(np.arange(len(notes)), [len(note.nodes) for note in notes])[enough]
+    order = np.argsort(nodes)
+    columns = order[np.searchsorted(nodes, ids[enough], sorter=order)].astype(np.int32)
+    ends = np.concatenate(([0], np.cumsum(np.bincount(rows, minlength=len(notes)))))
+    return Kept(columns=columns, masses=masses[enough], ends=ends)

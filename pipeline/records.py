@@ -162,6 +162,7 @@ class Lease:
     job_id: int
     epoch: int
     alone: bool = False  # nothing else may be in hand beside it: should the process die, it was this
+    priority: int = 0  # when it was claimed; higher goes first
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +182,8 @@ class PhotoResult:
     task: PhotoTask
     state: ItemState
     code: Code
-    annotation: Annotation | None = None  # present iff the model saw the photo
+    outcome: Code | None = None  # of a duplicate: what its bytes are, tagged or abstained; None: as `code` says
+    annotation: Annotation | None = None  # present iff the model saw the photo, or its bytes under another key
     sha256: bytes | None = None  # of the bytes that were read
     taken_at: datetime | None = None  # from EXIF, if it says
     message: str = ""  # one sentence for a person, where it failed

@@ -44,6 +44,14 @@ class Settings(BaseSettings):
     """Places that photos may be read from, and all below them: s3://bucket/prefix and absolute folders, separated by
     commas or line ends. Unset: whoever uses these credentials may name any place."""
 
+    outputs: Annotated[tuple[str, ...] | None, NoDecode] = None
+    """Places that results may be written to, spelt as `sources`. Unset: whoever submits jobs may name any place."""
+    output_access_key_id: str | None = None
+    """Who writes results to S3. Unset: who reads photos; embedded: who may write to the bucket `results` alone."""
+    output_secret_access_key: SecretStr | None = None
+    webhook_secret: SecretStr | None = None
+    """Signs the notices of --notify, as Standard Webhooks says: whsec_ and base64, or any text of 24 bytes or more."""
+
     model: str = "efficientnet-lite0"
     """The model that new jobs pin and that annotate workers serve."""
     models: Path | None = None
@@ -85,7 +93,7 @@ class Settings(BaseSettings):
     debug: bool = False
     """Show where an unexpected error came from."""
 
-    @field_validator("sources", mode="before")
+    @field_validator("sources", "outputs", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         """One text, as a variable holds it, is a list."""
@@ -93,7 +101,7 @@ class Settings(BaseSettings):
             return value
         return tuple(filter(None, map(str.strip, value.replace("\n", ",").split(","))))
 
-    @field_validator("sources")
+    @field_validator("sources", "outputs")
     @classmethod
     def _places(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         """ValueError unless each is a place; a list without any would look like a guard and be none."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from kombu.transport import redis, virtual
 
-from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger.publish import INGEST_QUEUE
 from workers.send import TASKS
 from workers.tasks import checked_id
 

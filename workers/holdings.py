@@ -87,6 +87,11 @@ class Holdings:
         with self._changed:
             return any(held.lease.alone for held in self._held.values())
 
+    def least_priority(self) -> int | None:
+        """The lowest priority of what is held, as it was claimed; None: nothing is."""
+        with self._changed:
+            return min((held.lease.priority for held in self._held.values()), default=None)
+
     def wait(self, seconds: float) -> None:
         """Until something is dropped, or the time is over."""
         with self._changed:

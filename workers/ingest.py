@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import ConfigurationError, LeaseLost, ServiceDown
-from pipeline.ledger import jobs, redrive, work
+from pipeline.ledger import decide, ending, jobs, redrive, selection, work
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.records import Lease, Page
@@ -19,8 +19,10 @@ from pipeline.sources.s3 import S3Access
 from pipeline.sources.source import Interval
 from pipeline.sources.user_rule import UserRule
 from pipeline.store.session import Database
+from workers.deciding import decide_pages
 from workers.heart import Heart
 from workers.holdings import Holdings
+from workers.selecting import select_pages
 from workers.troubles import STORE
 
 log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def _list(settings: Settings, heart: Heart, holdings: Holdings, lease: Lease, st
         jobs.start(connection, lease.job_id)
         job = jobs.find(connection, lease.job_id)
     try:
-        finished = _list_pages(settings, heart, job, lease, holdings, stop)
+        pages = {decide.KIND: decide_pages, selection.KIND: select_pages}
+        finished = pages.get(job.kind, _list_pages)(settings, heart, job, lease, holdings, stop)
         if not finished:
             database.run(lambda c: work.RANGES.release(c, [lease]))
     except ConfigurationError as exc:
@@ -79,7 +82,7 @@ def _fail(database: Database, lease: Lease, error: str) -> None:
 
     def fail(connection: Connection) -> None:
         work.RANGES.confirm(connection, lease)
-        jobs.fail(connection, lease.job_id, error)
+        ending.fail(connection, lease.job_id, error)
 
     try:
         database.run(fail)

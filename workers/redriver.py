@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import PictographError, ServiceDown
-from pipeline.ledger import redrive, roster
+from pipeline.ledger import control, ending, publish, redrive, roster
 from pipeline.ledger.roster import REDRIVER, Sign
 from pipeline.settings import Settings
 from pipeline.store.session import Database
@@ -73,7 +73,7 @@ class Redriver:
         """
         self._end_what_is_over()
         if self._broker_was_wiped():
-            taken_back = self.database.run(lambda c: redrive.unqueue(c, 0))
+            taken_back = self.database.run(lambda c: publish.unqueue(c, 0))
             log.info("the broker is new or was wiped: %d messages will be sent again", taken_back)
             self._mark_broker()  # last: whoever is killed before it leaves this to the next tick
         self._publish()
@@ -82,15 +82,25 @@ class Redriver:
         shard_photos = self.settings.shard_photos
         expired = self.database.run(lambda c: redrive.expire_shards(c, shard_photos, self.settings.lease_seconds))
         ranges = self.database.run(lambda c: redrive.expire_ranges(c, self.settings.lease_seconds))
-        stale = self.database.run(lambda c: redrive.unqueue(c, self.settings.stale_seconds))
+        stale = self.database.run(lambda c: publish.unqueue(c, self.settings.stale_seconds))
         due = self.database.run(lambda c: redrive.gather_retries(c, shard_photos))
-        finished = self.database.run(redrive.finish_jobs)
+        finished = self.database.run(ending.finish_jobs) + self._keep_orders()
         self.database.run(roster.forget_dead_workers)
         for what, count in {**expired, "ranges expired": ranges, "stale": stale, "retried": due}.items():
             if count:
                 log.info("%s: %d", what, count)
         for job_id in finished:
             log.info("job %d has ended", job_id)
+
+    def _keep_orders(self) -> list[int]:
+        """What operators ordered: hours that jobs keep, shares that may fail, jobs to be stopped; those that ended."""
+        lifted, closed = self.database.run(control.keep_hours)
+        for what, job_ids in {"goes on": lifted, "rests: its window is closed": closed}.items():
+            for job_id in job_ids:
+                log.info("job %d %s", job_id, what)
+        for job_id in self.database.run(ending.fail_hopeless):
+            log.warning("job %d is given up: too many of its photos failed", job_id)
+        return ending.wind_up_all(self.database)
 
     def _broker_was_wiped(self) -> bool:
         with _broker_trouble():
@@ -101,13 +111,13 @@ class Redriver:
             self.broker.set(EPOCH_KEY, "1")
 
     def _publish(self) -> None:
-        bells = self.database.run(redrive.publishable)
+        bells = self.database.run(publish.publishable)
         for n, bell in enumerate(bells):
             reached(Point.PUBLISH_AFTER_COMMIT)
             try:
                 ring(self.app, bell.kind, bell.queue, bell.work_id)
             except Exception:  # whatever it was: nobody has been rung for the rest
-                self.database.run(partial(redrive.take_back, bells=bells[n:]))
+                self.database.run(partial(publish.take_back, bells=bells[n:]))
                 raise
             reached(Point.PUBLISH_AFTER_SEND)
 

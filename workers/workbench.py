@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from pipeline.errors import BackendDown, ServiceDown
-from pipeline.ledger.redrive import annotate_queue
+from pipeline.ledger.publish import annotate_queue
 from pipeline.ledger.roster import STARTING
 from pipeline.settings import Settings
 from pipeline.sources.allowed import Allowed

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
 from benchmarks.peers.harness import Answer, Job
-from pipeline.ledger import jobs, redrive
+from pipeline.ledger import ending, jobs
 from pipeline.ledger.requests import JobRequest
 from pipeline.settings import Settings
 from pipeline.store.migrate import migrate
@@ -99,7 +99,7 @@ class Ours:
 
     def answers(self) -> Iterable[Answer]:
         database = self.bench.database
-        database.run(redrive.finish_jobs)
+        database.run(ending.finish_jobs)
         with database.transaction() as connection:
             wrong = differences(connection)
             if wrong:

@@ -17,6 +17,7 @@ UPGRADE = """
 ALTER TABLE core.app_user ADD COLUMN consent boolean;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again. consent: whether others may see this user''s photos; NULL: never asked, which counts as no.';
 ALTER TABLE core.erasure ADD COLUMN lines bigint NOT NULL DEFAULT 0;
+CREATE INDEX photo_result_sha256_idx ON core.photo_result ((substring(sha256, 1, 8)::bigint));
 
 ALTER TABLE core.model ADD COLUMN dropped_at timestamptz;
 COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all. active: not read any more since there are promotions, to go in a later release. dropped_at: its results are gone.';
@@ -32,6 +33,10 @@ CREATE TABLE core.promotion (
 COMMENT ON TABLE core.promotion IS 'Whose results people see: the model of the newest row. rolled_back: it was returned to, not promoted.';
 INSERT INTO core.promotion (model_id, promoted_by, reason)
 SELECT model_id, 'migration 0006', 'it was active' FROM core.model WHERE active;
+CREATE VIEW core.active_model AS
+SELECT m.model_id, m.name, m.fingerprint, m.taxonomy_id, p.promoted_at
+FROM core.promotion p JOIN core.model m USING (model_id) ORDER BY p.promotion_id DESC LIMIT 1;
+COMMENT ON VIEW core.active_model IS 'The model whose results people see: that of the newest promotion. One row, or none before the first.';
 
 CREATE TABLE core.schedule (
     schedule_id bigint GENERATED ALWAYS AS IDENTITY,
@@ -81,6 +86,7 @@ CREATE TABLE core.job_line (
     CONSTRAINT job_line_pkey PRIMARY KEY (job_id, line),
     CONSTRAINT job_line_job_id_fkey FOREIGN KEY (job_id) REFERENCES core.job (job_id));
 CREATE INDEX job_line_photo_id_idx ON core.job_line (photo_id) WHERE photo_id IS NOT NULL;
+CREATE INDEX job_line_uri_idx ON core.job_line (uri) WHERE photo_id IS NULL AND uri IS NOT NULL;
 COMMENT ON TABLE core.job_line IS 'One line of a job''s input, kept where results were asked for. No state: job_item has it, by photo_id. No uri: the line named none, or its user was erased.';
 
 CREATE TABLE core.firing (
@@ -155,10 +161,15 @@ COMMENT ON TABLE core.job_entry IS 'An object that a job of kind events is about
 GRANTS = f"""
 GRANT SELECT ON core.promotion TO {INGEST}, {WORKER}, {API}, {ERASER};
 GRANT SELECT, INSERT ON core.promotion TO {INGEST};
+GRANT SELECT ON core.active_model TO {INGEST}, {WORKER}, {API};
+GRANT UPDATE (decision_rev, outcome, headline, nodes, masses, tags) ON core.photo_result TO {INGEST};
+GRANT SELECT (model_id, dropped_at) ON core.model TO {ERASER};
 GRANT UPDATE (consent) ON core.app_user TO {INGEST};
 GRANT SELECT, INSERT, UPDATE ON core.schedule, core.firing TO {INGEST};
-GRANT SELECT, INSERT, UPDATE ON core.schedule, core.firing TO {WORKER};
-GRANT SELECT, INSERT, UPDATE ON core.delivery TO {INGEST}, {WORKER};
+GRANT SELECT ON core.schedule TO {WORKER};
+GRANT SELECT, INSERT, UPDATE ON core.delivery TO {INGEST};
+GRANT SELECT, UPDATE ON core.delivery TO {WORKER};
+GRANT SELECT ON core.category, core.policy, core.policy_effect, core.active_effect TO {INGEST};
 GRANT SELECT, INSERT, UPDATE, DELETE ON core.queue_limit TO {INGEST};
 GRANT SELECT ON core.queue_limit TO {WORKER};
 GRANT SELECT, INSERT, UPDATE ON core.object_event TO {INGEST};
@@ -173,9 +184,13 @@ ALTER TABLE core.job DROP COLUMN pause_reason, DROP COLUMN pause_until, DROP COL
     DROP COLUMN retry_of, DROP COLUMN schedule_id, DROP COLUMN idempotency_key, DROP COLUMN request_sha256,
     DROP CONSTRAINT job_kind_check, ADD CONSTRAINT job_kind_check CHECK (kind in ('s3', 'folder', 'manifest')) NOT VALID;
 COMMENT ON TABLE core.job IS 'One run over a source with one model. subtracted: photos gone from the source. refusals: the first few.';
+UPDATE core.model SET active = false WHERE active;
+UPDATE core.model SET active = true WHERE model_id = (SELECT model_id FROM core.active_model);
+DROP VIEW core.active_model;
 DROP TABLE core.schedule, core.promotion;
 ALTER TABLE core.model DROP COLUMN dropped_at;
 COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all.';
+DROP INDEX core.photo_result_sha256_idx;
 ALTER TABLE core.erasure DROP COLUMN lines;
 ALTER TABLE core.app_user DROP COLUMN consent;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again.';

@@ -36,9 +36,14 @@ UPLOADS_AT_ONCE = 8
 ROOM = 1.5  # disk space for each byte of photos; and this for logs, database and the servers' own files:
 ROOM_BYTES = 1 << 30
 
-#: Of the ledger: what a job writes, and what goes with its users. Taxonomy, model, worker and breaker stay.
+#: Of the ledger: what a job writes, and what goes with its users. Taxonomy, model, worker and breaker stay, and so do
+#: the orders of operators.
 WRITTEN_BY_JOBS = (
     "job",
+    "job_line",
+    "job_entry",
+    "delivery",
+    "firing",
     "list_range",
     "shard",
     "job_item",

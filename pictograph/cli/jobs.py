@@ -13,7 +13,7 @@ from pictograph.cli.connect import looking, reading, writing
 from pictograph.cli.console import STYLE, Json, emit, out, plain, say
 from pictograph.cli.tag import show
 from pictograph.follow import report
-from pipeline.ledger import jobs, why
+from pipeline.ledger import control, jobs, why
 from pipeline.ledger.jobs import Job
 from pipeline.records import ItemState
 from pipeline.store.roles import Role
@@ -102,7 +102,7 @@ def pause_job(
 ) -> None:
     """Let a job rest: no more of it is begun, and what workers hold of it is finished."""
     with writing(Role.INGEST) as connection:
-        changed = jobs.pause(connection, job_id, by or _whoami())
+        changed = control.pause(connection, job_id, by or _whoami())
         job = jobs.find(connection, job_id)
     if as_json:
         emit({**_facts(job), "changed": changed})
@@ -118,7 +118,7 @@ def pause_job(
 def resume_job(job_id: JobId, *, as_json: Json = False) -> None:
     """Let a paused job go on."""
     with writing(Role.INGEST) as connection:
-        changed = jobs.resume(connection, job_id)
+        changed = control.resume(connection, job_id)
         job = jobs.find(connection, job_id)
     if as_json:
         emit({**_facts(job), "changed": changed})

@@ -15,7 +15,7 @@ from pictograph.cli.console import STYLE, Json, emit, fail, log_to_stderr
 from pictograph.places import DATABASE
 from pictograph.stack import Service
 from pipeline.errors import ConfigurationError, ServiceDown
-from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
 from pipeline.settings import Settings
 from pipeline.store.roles import Role as LedgerRole
 from workers.app import create_app, work

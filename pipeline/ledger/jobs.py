@@ -1,7 +1,6 @@
-"""Jobs: submitted, watched, paused, ended.
+"""Jobs: submitted, begun, and as people read them.
 
-A paused job gives out no work: nobody claims, publishes or gathers for it, nor ends it. What is leased when it is
-paused goes on to its end; until then the job is *pausing*.
+How an operator lets one rest is `pipeline.ledger.control`, how one ends `pipeline.ledger.ending`.
 """
 
 import json
@@ -15,7 +14,6 @@ from pipeline.errors import ConfigurationError
 from pipeline.ledger.requests import JobRequest, Scope, Window
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.rules import Rules
-from pipeline.store.tally import apply_tally, ensure_tally
 
 REFUSALS_KEPT = 20
 _UNKNOWN = "There is no job {}; `pictograph jobs list` shows the jobs there are."
@@ -61,7 +59,12 @@ class Job:
 
     @property
     def condition(self) -> str:
-        """The state's name as people read it: a paused job whose last work is being finished is `pausing`."""
+        """The state's name as people read it.
+
+        A paused job whose last work is being finished is `pausing`, one that is being given up is `failing`.
+        """
+        if self.state is JobState.CANCELLING and self.error is not None:
+            return "failing"
         return "pausing" if self.in_hand else self.state.name.lower()
 
     def count(self, *states: ItemState) -> int:
@@ -188,54 +191,13 @@ def start(connection: Connection, job_id: int) -> None:
     )
 
 
-def pause(connection: Connection, job_id: int, by: str) -> bool:
-    """Give out no more work of a job. False: it is paused already, by whoever was first.
-
-    What was published and not yet claimed is taken back, so that it takes up no room in the queue.
-
-    Raises:
-        ConfigurationError: there is no such job, or it has ended.
-    """
-    _refuse_ended(connection, job_id, "paused")
-    paused = connection.execute(
-        text(f"""UPDATE core.job SET state = {JobState.PAUSED}, paused_by = :by, paused_at = now()
-                 WHERE job_id = :job AND state IN ({JobState.CREATED}, {JobState.RUNNING})"""),
-        {"job": job_id, "by": by},
-    )
-    for table, key in (("core.shard", "shard_id"), ("core.list_range", "range_id")) if paused.rowcount else ():
-        connection.execute(
-            text(f"""UPDATE {table} w SET state = {WorkState.PENDING}
-                     FROM (SELECT {key} FROM {table} WHERE job_id = :job AND state = {WorkState.QUEUED}
-                           ORDER BY 1 FOR NO KEY UPDATE SKIP LOCKED) queued
-                     WHERE w.{key} = queued.{key}"""),
-            {"job": job_id},
-        )
-    return bool(paused.rowcount)
-
-
-def resume(connection: Connection, job_id: int) -> bool:
-    """Let a paused job go on. False: it is not paused.
-
-    Raises:
-        ConfigurationError: there is no such job, or it has ended.
-    """
-    _refuse_ended(connection, job_id, "resumed")
-    resumed = connection.execute(
-        text(f"""UPDATE core.job SET paused_by = NULL, paused_at = NULL,
-                     state = CASE WHEN started_at IS NULL THEN {JobState.CREATED} ELSE {JobState.RUNNING} END
-                 WHERE job_id = :job AND state = {JobState.PAUSED}"""),
-        {"job": job_id},
-    )
-    return bool(resumed.rowcount)
-
-
 def goes_on(connection: Connection, job_id: int) -> bool:
     """Whether more work of the job may be begun: it is neither paused nor over."""
     query = f"SELECT state IN ({JobState.CREATED}, {JobState.RUNNING}) FROM core.job WHERE job_id = :job"
     return bool(connection.execute(text(query), {"job": job_id}).scalar())
 
 
-def _refuse_ended(connection: Connection, job_id: int, done: str) -> None:
+def refuse_ended(connection: Connection, job_id: int, done: str) -> None:
     """ConfigurationError unless the job is there and has not ended; it cannot end before this transaction does."""
     query = text("SELECT state FROM core.job WHERE job_id = :job FOR NO KEY UPDATE")
     state = connection.execute(query, {"job": job_id}).scalar()
@@ -244,6 +206,12 @@ def _refuse_ended(connection: Connection, job_id: int, done: str) -> None:
     if JobState(state).ended:
         how = JobState(state).name.lower().replace("_", " ")
         raise ConfigurationError(f"Job {job_id} has ended ({how}); only what goes on can be {done}.")
+
+
+def now(connection: Connection) -> datetime:
+    """The moment, by the only clock that counts."""
+    moment: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return moment
 
 
 def add_notes(connection: Connection, job_id: int, notes: Sequence[str]) -> None:
@@ -262,37 +230,6 @@ def add_refusals(connection: Connection, job_id: int, refusals: Sequence[str]) -
                      WHERE job_id = :job AND cardinality(refusals) < {REFUSALS_KEPT}"""),
             {"job": job_id, "refusals": list(refusals[:REFUSALS_KEPT])},
         )
-
-
-_CANCEL_ITEMS = f"""
-WITH moved AS (
-    UPDATE core.job_item SET state = {ItemState.CANCELLED}, code = 0
-    WHERE job_id = :job AND state IN ({ItemState.PENDING}, {ItemState.RETRY}) RETURNING old.state AS was)
-INSERT INTO tally SELECT :job, was, 0, -count(*) FROM moved GROUP BY was
-UNION ALL SELECT :job, {ItemState.CANCELLED}, 0, count(*) FROM moved HAVING count(*) > 0"""
-
-
-def fail(connection: Connection, job_id: int, error: str) -> None:
-    """End a job that cannot go on; its open photos become `cancelled`, what is done stays.
-
-    A job that has ended stays as it ended: nothing of it is open. Who acts on a lease confirms it first, in the same
-    transaction.
-    """
-    ensure_tally(connection)
-    connection.execute(text(_CANCEL_ITEMS), {"job": job_id})
-    apply_tally(connection)
-    for table in ("core.shard", "core.list_range"):
-        connection.execute(
-            text(f"""UPDATE {table} SET state = {WorkState.CANCELLED}, lease_owner = NULL, lease_until = NULL
-                     WHERE job_id = :job AND state IN ({WorkState.PENDING}, {WorkState.QUEUED}, {WorkState.LEASED})"""),
-            {"job": job_id},
-        )
-    connection.execute(text("DELETE FROM core.job_missing WHERE job_id = :job"), {"job": job_id})
-    connection.execute(
-        text(f"""UPDATE core.job SET state = {JobState.FAILED}, error = :error, finished_at = now()
-                 WHERE job_id = :job AND state < {JobState.SUCCEEDED}"""),
-        {"job": job_id, "error": error},
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

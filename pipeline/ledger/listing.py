@@ -3,34 +3,35 @@
 Laws
 1. The page's photos, its counts, its shards and the cursor are written together: after a crash the next lister starts
    at the cursor and meets no photo twice.
-2. A photo is work for the job iff its model has no result for the photo's present content; all others are counted
+2. A photo is work for the job iff it is due by the job's scope (`pipeline.ledger.due`); all others are counted
    `skipped_unchanged`.
 3. A photo of the ledger that lies in the stretch of keys that a page accounts for, and was neither listed nor refused
    there, is missing, until any listing meets it. What is missing is subtracted only when the listing is complete, and
    only if it is no large part of the source.
 """
 
+import os
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from sqlalchemy import Connection, text
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import LeaseLost
-from pipeline.ledger import jobs
-from pipeline.ledger.cut import cut
+from pipeline.ledger import jobs, lines, pages
+from pipeline.ledger.due import DANGEROUS, DUE
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.redrive import create_shard
 from pipeline.records import Code, ItemState, Lease, Page, Refusal, TakenFrom, WorkState
-from pipeline.sources.source import Interval, Order
-from pipeline.store.staging import copy_rows
-from pipeline.store.tally import apply_tally, ensure_tally
+from pipeline.sources.source import Interval, Order, after_prefix
+from pipeline.store.staging import Field, copy_rows
 from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta
 
 MASS_DELETE_SHARE = 0.20  # more than this missing at once looks like a wrong prefix, not like a clean-up
 
 
-_STAGE = "ord int, bucket text, key text, owner text, etag text, version_id text, size bigint, modified_at timestamptz"
+_STAGE = """ord int, line bigint, bucket text, key text, owner text, etag text, version_id text, size bigint,
+            modified_at timestamptz"""
 
 _BUCKETS = """
 INSERT INTO core.bucket (uri) SELECT DISTINCT bucket FROM listed ORDER BY 1 ON CONFLICT DO NOTHING"""
@@ -69,9 +70,9 @@ WITH page AS (
 )
 INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
 
-_MET = """
+_MET = f"""
 INSERT INTO met
-SELECT p.photo_id, p.user_id, r.photo_id IS NULL OR r.content_rev < p.content_rev
+SELECT p.photo_id, p.user_id, {{due}}, {DANGEROUS}
 FROM (SELECT DISTINCT b.bucket_id, l.key COLLATE "C" AS key FROM listed l JOIN core.bucket b ON b.uri = l.bucket
       JOIN core.app_user o ON o.name = l.owner COLLATE "C" AND o.deleted_at IS NULL) l
 JOIN core.photo p ON p.bucket_id = l.bucket_id AND p.key = l.key
@@ -91,16 +92,10 @@ INSERT INTO forgotten SELECT photo_id FROM gone"""
 # Whoever noted it missing, it is there now: another job's listing may have been under way while it was uploaded.
 _FOUND_AGAIN = "DELETE FROM core.job_missing m USING met WHERE m.photo_id = met.photo_id"
 
-_ITEMS = f"""
-WITH new AS (
-    INSERT INTO core.job_item (job_id, photo_id, state) SELECT :job, photo_id, {ItemState.PENDING} FROM met WHERE due
-    ORDER BY photo_id ON CONFLICT DO NOTHING RETURNING photo_id)
-SELECT m.photo_id, m.user_id FROM new JOIN met m USING (photo_id)"""
-
 _MISSING = """
 INSERT INTO core.job_missing (job_id, photo_id)
 SELECT :job, p.photo_id FROM core.photo p JOIN core.bucket b USING (bucket_id)
-WHERE b.uri = :bucket AND {within} AND p.gone_at IS NULL AND p.key <> ALL (CAST(:refused AS text[]))
+WHERE b.uri = :bucket AND {within} AND p.key >= :stem AND p.key <= :beyond AND p.gone_at IS NULL AND p.key <> ALL (CAST(:refused AS text[]))
   AND p.created_at < (SELECT started_at FROM core.job WHERE job_id = :job)
   AND p.photo_id NOT IN (SELECT photo_id FROM met) ON CONFLICT DO NOTHING"""
 _WITHIN = {
@@ -122,58 +117,58 @@ def record_page(
     Raises:
         LeaseLost: someone else lists this range now; nothing is written.
     """
-    _checkpoint(connection, lease, page)
-    rows = ((n, r.bucket, r.key, r.user, r.etag, r.version_id, r.size, r.modified_at) for n, r in enumerate(page.refs))
-    copy_rows(connection, "listed", _STAGE, rows)
+    before = pages.checkpoint(connection, lease, page.cursor, len(page.refs) + len(page.refusals) + len(page.gone))
+    numbers = lines.numbers(page, before)
+    copy_rows(connection, "listed", _STAGE, _staged(page, numbers))
     reached(Point.LIST_AFTER_COPY)
     _create_work_tables(connection)
     for statement in (_BUCKETS, _USERS, _LOCK_USERS, _LOCK_PHOTOS, _UPSERT):
         connection.execute(text(statement))
-    connection.execute(text(_MET), {"model": job.model_id})
+    connection.execute(text(_MET.format(due=DUE[job.scope])), {"model": job.model_id})
     connection.execute(text(_FOUND_AGAIN))
-    collect_moved(connection)
-    if connection.execute(text(_DISOWNED)).rowcount:
-        collect_forgotten(connection)
-    apply_delta(connection)
+    _move_and_disown(connection)
     if span is not None and span.orders:
         _note_missing(connection, job, page, span)
-    due = [tuple(row) for row in connection.execute(text(_ITEMS), {"job": job.job_id})]
-    for piece in cut(due, shard_photos):
-        create_shard(connection, job.job_id, job.model_id, job.priority, piece)
-    _count(connection, job, page, len(due))
+    new = pages.make_items(connection, job, shard_photos)
+    if job.keeps_lines:
+        lines.keep(connection, job, page, numbers, new)
+    _count(connection, job, page, len(new))
     jobs.add_refusals(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
     reached(Point.LIST_BEFORE_COMMIT)
 
 
+def _staged(page: Page, numbers: Sequence[int]) -> Iterator[Sequence[Field]]:
+    for n, r in enumerate(page.refs):
+        yield n, numbers[n], r.bucket, r.key, r.user, r.etag, r.version_id, r.size, r.modified_at
+
+
+def _move_and_disown(connection: Connection) -> None:
+    """Let results follow photos to other owners, and go with those that belong to somebody erased now."""
+    collect_moved(connection)
+    if connection.execute(text(_DISOWNED)).rowcount:
+        collect_forgotten(connection)
+    apply_delta(connection)
+
+
 def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) -> None:
     refused = [refusal.name for refusal in page.refusals]
+    stem = os.path.commonprefix([span.after, span.upto])  # in either order all keys between two begin as both do
     values = {"bucket": span.bucket, "after": span.after, "upto": span.upto, "refused": refused}
+    values |= {"stem": stem, "beyond": after_prefix(stem)}
     within = " AND ".join(_WITHIN[order] for order in sorted(span.orders))
     connection.execute(text(_MISSING.format(within=within)), {"job": job.job_id, **values})
 
 
 def _create_work_tables(connection: Connection) -> None:
     ensure_delta(connection)
-    ensure_tally(connection)
-    photos = "photo_id bigint"
-    for name, columns in (("met", f"{photos}, user_id bigint, due boolean"), ("moved", photos), ("forgotten", photos)):
-        connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS"))
-
-
-def _checkpoint(connection: Connection, lease: Lease, page: Page) -> None:
-    listed = len(page.refs) + len(page.refusals) + len(page.gone)
-    written = connection.execute(
-        text(f"""UPDATE core.list_range SET cursor = :cursor, listed = listed + :listed, deaths = 0
-                 WHERE range_id = :id AND lease_epoch = :epoch AND state = {WorkState.LEASED}"""),
-        {"cursor": page.cursor, "listed": listed, "id": lease.work_id, "epoch": lease.epoch},
-    )
-    if written.rowcount == 0:
-        raise LeaseLost(f"Range {lease.work_id} is listed by another worker now.")
+    pages.create_met(connection)
+    for name in ("moved", "forgotten"):
+        connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS {name} (photo_id bigint) ON COMMIT DELETE ROWS"))
 
 
 def _count(connection: Connection, job: Job, page: Page, due: int) -> None:
-    """Tally every row of the page once: what is due, what is unchanged, what came twice, what was refused."""
-    unchanged = connection.execute(text("SELECT count(*) FROM met WHERE NOT due")).scalar_one()
+    """Count every entry of the page once: what is due, what is unchanged, what came twice, what was refused."""
+    unchanged = pages.unchanged(connection)
     erased = connection.execute(text(_ERASED)).scalar_one()
     counts = Counter({(ItemState.EXCLUDED, code): n for code, n in Counter(r.code for r in page.refusals).items()})
     counts[ItemState.PENDING, Code.NONE] = due
@@ -181,12 +176,7 @@ def _count(connection: Connection, job: Job, page: Page, due: int) -> None:
     counts[ItemState.ERASED, Code.NONE] = erased
     counts[ItemState.DUPLICATE, Code.LISTED_TWICE] = len(page.refs) - due - unchanged - erased
     counts[ItemState.FAILED, Code.GONE] = len(page.gone)
-    tally = [
-        {"job": job.job_id, "state": int(state), "code": int(code), "n": n} for (state, code), n in counts.items() if n
-    ]
-    if tally:
-        connection.execute(text("INSERT INTO tally VALUES (:job, :state, :code, :n)"), tally)
-    apply_tally(connection)
+    pages.add_counts(connection, job.job_id, counts)
 
 
 def _note(refusal: Refusal) -> str:

@@ -1,20 +1,19 @@
-"""What the redriver decides: which work to publish, whose lease has ended, what a death means, which job is over.
+"""What the redriver decides: whose lease has ended, what a death means, and which photos are tried again.
 
-Every function is one transaction's worth of SQL and safe to run in any number of processes at once (SKIP LOCKED); none
-of them talks to the broker: `publishable` commits first, the caller sends afterwards. A crash in between costs the
-stale time. Expired shards are locked before their items, against the merge's order; should a zombie's merge cross it,
-Postgres ends one of the two and `Database.run` repeats it.
+Every function is one transaction's worth of SQL and safe to run in any number of processes at once (SKIP LOCKED).
+Expired shards are locked before their items, against the merge's order; should a zombie's merge cross it, Postgres ends
+one of the two and `Database.run` repeats it. What is rung for is `pipeline.ledger.publish`, which job is over
+`pipeline.ledger.ending`, what an operator ordered `pipeline.ledger.control`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from pipeline.crashpoints import Point, reached
-from pipeline.ledger import jobs, roster, work
+from pipeline.ledger import ending, roster, work
 from pipeline.ledger.cut import cut
 from pipeline.records import Code, ItemState, JobState, Lease, PhotoResult, WorkState
 from pipeline.store.merge import merge
@@ -22,19 +21,8 @@ from pipeline.store.tally import apply_tally, ensure_tally
 
 DEATHS_ALLOWED = 2  # at the second, a shard is split; a photo alone is quarantined
 LISTING_DEATHS_ALLOWED = 5  # in a row, without a page written in between
-WINDOW_PER_WORKER = 2  # messages in flight per living worker; the backlog stays in Postgres
 FAILURES_ALLOWED = 5  # of a shard in a row, by errors that no photo explains; then its job fails
 BATCH = 500
-INGEST_QUEUE = "ingest"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Doorbell:
-    """A message to send: "start here"."""
-
-    kind: str  # "annotate" or "ingest"
-    queue: str
-    work_id: int
 
 
 class Verdict(StrEnum):
@@ -146,7 +134,7 @@ def give_up_failing(connection: Connection, lease: Lease, error: str) -> bool:
     failures = work.release_failed(connection, lease, error)
     if failures < FAILURES_ALLOWED:
         return False
-    jobs.fail(
+    ending.fail(
         connection,
         lease.job_id,
         f"The work on shard {lease.work_id} failed {failures} times in a row ({error}); see the annotate worker's log, "
@@ -250,26 +238,12 @@ def _give_up_if_hopeless(connection: Connection, row: Row[Any], error: str = "")
     job_id, deaths, cursor = row.job_id, row.deaths, row.cursor
     if deaths >= LISTING_DEATHS_ALLOWED:
         place = f"after {cursor!r}" if cursor else "at its beginning"
-        jobs.fail(
+        ending.fail(
             connection,
             job_id,
             f"The listing broke off {deaths} times {place}{error}; see the ingest worker's log, then run the job "
             "again.",
         )
-
-
-def unqueue(connection: Connection, older_than_seconds: float) -> int:
-    """Take back messages that nobody answered: lost ones, or (0 s) all of them when the broker was wiped."""
-    total = 0
-    for table in ("core.shard", "core.list_range"):
-        result = connection.execute(
-            text(f"""UPDATE {table} SET state = {WorkState.PENDING}
-                     WHERE state = {WorkState.QUEUED}
-                       AND published_at <= clock_timestamp() - make_interval(secs => :age)"""),
-            {"age": older_than_seconds},
-        )
-        total += result.rowcount
-    return total
 
 
 _DUE_RETRIES = f"""
@@ -297,89 +271,16 @@ def gather_retries(connection: Connection, shard_photos: int) -> int:
     return len(rows)
 
 
-def create_shard(connection: Connection, job_id: int, model_id: int, priority: int, photo_ids: list[int]) -> None:
+def create_shard(
+    connection: Connection, job_id: int, model_id: int, priority: int, photo_ids: list[int], *, alone: bool = False
+) -> None:
     """Create one pending shard and put these items of the job into it, as pending."""
+    values = {"job": job_id, "model": model_id, "priority": priority, "n": len(photo_ids), "alone": alone}
     connection.execute(
         text(f"""WITH made AS (
-                   INSERT INTO core.shard (job_id, model_id, priority, photos, state)
-                   VALUES (:job, :model, :priority, :n, {WorkState.PENDING}) RETURNING shard_id)
+                   INSERT INTO core.shard (job_id, model_id, priority, photos, state, alone)
+                   VALUES (:job, :model, :priority, :n, {WorkState.PENDING}, :alone) RETURNING shard_id)
                  UPDATE core.job_item i SET shard_id = made.shard_id, state = {ItemState.PENDING}, code = 0
                  FROM made WHERE i.job_id = :job AND i.photo_id = ANY (:photos)"""),
-        {"job": job_id, "model": model_id, "priority": priority, "n": len(photo_ids), "photos": photo_ids},
+        values | {"photos": photo_ids},
     )
-
-
-_PUBLISH_SHARDS = f"""
-UPDATE core.shard s SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
-FROM (SELECT shard_id FROM core.shard JOIN core.job j USING (job_id)
-      WHERE core.shard.state = {WorkState.PENDING} AND core.shard.model_id = :model
-        AND (next_attempt_at IS NULL OR next_attempt_at <= now()) AND j.state = {JobState.RUNNING}
-      ORDER BY core.shard.priority DESC, core.shard.alone DESC, shard_id LIMIT :room
-      FOR UPDATE OF shard SKIP LOCKED) chosen
-WHERE s.shard_id = chosen.shard_id RETURNING s.shard_id"""
-
-_PUBLISH_RANGES = f"""
-UPDATE core.list_range r SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
-FROM (SELECT range_id FROM core.list_range JOIN core.job j USING (job_id)
-      WHERE core.list_range.state = {WorkState.PENDING} AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-        AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
-      ORDER BY j.priority DESC, range_id LIMIT :room FOR UPDATE OF list_range SKIP LOCKED) chosen
-WHERE r.range_id = chosen.range_id RETURNING r.range_id"""
-
-
-def publishable(connection: Connection) -> list[Doorbell]:
-    """Mark as queued what there is room for, foremost first, and return the messages to send after the commit."""
-    bells = []
-    models = connection.execute(text("SELECT model_id, name FROM core.model ORDER BY 1")).all()
-    for model_id, name in models:
-        queue = annotate_queue(name)
-        room = _room(connection, queue, f"core.shard WHERE model_id = {int(model_id)} AND")
-        ids = connection.execute(text(_PUBLISH_SHARDS), {"model": model_id, "room": room}).scalars()
-        bells += [Doorbell(kind="annotate", queue=queue, work_id=work_id) for work_id in ids]
-    room = _room(connection, INGEST_QUEUE, "core.list_range WHERE")
-    ids = connection.execute(text(_PUBLISH_RANGES), {"room": room}).scalars()
-    return bells + [Doorbell(kind="ingest", queue=INGEST_QUEUE, work_id=work_id) for work_id in ids]
-
-
-def take_back(connection: Connection, bells: Sequence[Doorbell]) -> None:
-    """These messages could not be sent: the work is pending again, for whoever looks for more."""
-    for kind, table, key in (("annotate", "core.shard", "shard_id"), ("ingest", "core.list_range", "range_id")):
-        connection.execute(
-            text(
-                f"""UPDATE {table} SET state = {WorkState.PENDING}
-                    WHERE {key} = ANY (CAST(:ids AS bigint[])) AND state = {WorkState.QUEUED}"""
-            ),
-            {"ids": [bell.work_id for bell in bells if bell.kind == kind]},
-        )
-
-
-def annotate_queue(model: str) -> str:
-    """The queue that workers serving `model` listen to."""
-    return f"annotate.{model}"
-
-
-def _room(connection: Connection, queue: str, table_where: str) -> int:
-    """How many messages may be sent to a queue: none where no worker listens, each would only grow stale."""
-    queued: int = connection.execute(
-        text(f"SELECT count(*) FROM {table_where} state = {WorkState.QUEUED}")
-    ).scalar_one()
-    return max(0, WINDOW_PER_WORKER * roster.living(connection, queue) - queued)
-
-
-_FINISH_JOBS = f"""
-UPDATE core.job j SET finished_at = now(), state = CASE
-    WHEN EXISTS (SELECT FROM core.job_count c WHERE c.job_id = j.job_id AND c.state = {ItemState.FAILED}
-                 AND c.photos > 0) THEN {JobState.SUCCEEDED_WITH_ERRORS} ELSE {JobState.SUCCEEDED} END
-FROM (SELECT job_id FROM core.job WHERE state = {JobState.RUNNING} ORDER BY 1 FOR UPDATE SKIP LOCKED) running
-WHERE j.job_id = running.job_id
-  AND NOT EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id AND r.state <> {WorkState.DONE})
-  AND NOT EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id
-                  AND s.state IN ({WorkState.PENDING}, {WorkState.QUEUED}, {WorkState.LEASED}))
-  AND NOT EXISTS (SELECT FROM core.job_count c WHERE c.job_id = j.job_id
-                  AND c.state IN ({ItemState.PENDING}, {ItemState.RETRY}) AND c.photos > 0)
-RETURNING j.job_id"""
-
-
-def finish_jobs(connection: Connection) -> list[int]:
-    """End the jobs whose listing is complete and whose shards and photos are all in a terminal state."""
-    return sorted(connection.execute(text(_FINISH_JOBS)).scalars())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
-from pipeline.ledger import jobs, redrive, suspects
+from pipeline.ledger import ending, redrive, suspects
 from pipeline.ledger.audit import Patience, bound, unhurried
 from pipeline.ledger.cut import cut
 from pipeline.ledger.erase import BATCH_PHOTOS, erase_some
@@ -216,8 +216,8 @@ def _end_what_is_over(connection: Connection) -> int:
                      SELECT FROM core.list_range r WHERE r.job_id = over.job_id AND r.state = {WorkState.CANCELLED})""")
     ).scalars()
     for job_id in over.all():
-        jobs.fail(connection, job_id, "Its listing was broken off; run the job again.")
-    return len(redrive.finish_jobs(connection))
+        ending.fail(connection, job_id, "Its listing was broken off; run the job again.")
+    return len(ending.finish_jobs(connection))
 
 
 def results(connection: Connection) -> Repaired:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.ledger import jobs
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
 from pipeline.ledger.roster import REDRIVER, STARTING, WORKER_SILENT_SECONDS
 from pipeline.records import ItemState, JobState, WorkState
 

@@ -21,16 +21,21 @@ Laws
    rung for before others, and streams end for it: who works on a long backlog would let it wait for minutes.
 7. A *failure* is a shard handed back because of an error that no photo and no service explains. Such a shard waits
    longer each time, and is never taken ahead beside another one, so that each failure finds its cause.
+8. What is urgent waits for no backlog: a stream takes it next, published or not, and hands its photos out before those
+   of the shards that it holds and has not come to (`workers.engine.feeder`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from pipeline.errors import LeaseLost
+from pipeline.ledger import limits
 from pipeline.records import ItemState, JobState, Lease, PhotoTask, TakenFrom, Version, WorkState
 
+MOST_URGENT = 32_767  # no priority is higher
 FAILURE_PAUSE_SECONDS = 5.0  # after the first failure of a shard; doubled by each further one in a row
 
 OPEN = f"{WorkState.PENDING}, {WorkState.QUEUED}"
@@ -39,15 +44,27 @@ _CLAIM = """
 UPDATE {table} w SET state = {leased}, lease_epoch = lease_epoch + 1, lease_owner = :owner,
        lease_until = clock_timestamp() + make_interval(secs => :seconds){reset}
 WHERE w.{key} = :id AND w.state IN ({open}) AND (w.next_attempt_at IS NULL OR w.next_attempt_at <= now())
-  AND EXISTS (SELECT FROM core.job j WHERE j.job_id = w.job_id AND j.state IN ({created}, {running}))
-RETURNING w.{key}, w.job_id, w.lease_epoch, {alone}"""
+  AND EXISTS (SELECT FROM core.job j WHERE j.job_id = w.job_id AND j.state IN ({created}, {running})){unless}
+RETURNING w.{key}, w.job_id, w.lease_epoch, {alone}, {priority}"""
+_NO_LIMITS = " AND NOT EXISTS (SELECT FROM core.queue_limit)"
 
+# A message waits behind the streams that are under way: what is more urgent than something that this stream holds does
+# not wait for its message. What is published and no more urgent than that is left to whoever is rung for it.
 _CLAIM_NEXT = f"""
-SELECT s.shard_id FROM core.shard s JOIN core.job j USING (job_id)
-WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND s.failures = 0 AND NOT s.alone
-  AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
-  AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())
-ORDER BY s.priority DESC, s.alone DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED"""
+WITH urgent AS (
+    SELECT s.shard_id, s.priority FROM core.shard s JOIN core.job j USING (job_id)
+    WHERE s.state = {WorkState.QUEUED} AND s.model_id = :model AND s.failures = 0 AND NOT s.alone
+      AND s.priority > :held AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
+    ORDER BY s.priority DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED
+), foremost AS (
+    SELECT s.shard_id, s.priority FROM core.shard s JOIN core.job j USING (job_id)
+    WHERE s.state = {WorkState.PENDING} AND s.model_id = :model AND s.failures = 0 AND NOT s.alone
+      AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
+      AND (s.next_attempt_at IS NULL OR s.next_attempt_at <= now())
+    ORDER BY s.priority DESC, s.alone DESC, s.shard_id LIMIT 1 FOR NO KEY UPDATE OF s SKIP LOCKED
+)
+SELECT shard_id FROM (SELECT *, 1 AS place FROM urgent UNION ALL SELECT *, 0 FROM foremost) either
+ORDER BY priority DESC, place LIMIT 1"""
 
 _RENEW = f"""
 UPDATE {{table}} w SET lease_until = clock_timestamp() + make_interval(secs => :seconds)
@@ -67,7 +84,7 @@ UPDATE core.shard s SET state = {WorkState.PENDING}, lease_owner = NULL, lease_u
 WHERE s.shard_id = :id AND s.lease_epoch = :epoch AND s.state = {WorkState.LEASED} RETURNING s.failures"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WorkTable:
     """One of the two kinds of work."""
 
@@ -76,21 +93,46 @@ class WorkTable:
     key: str
     reset: str  # what a claim clears beside the lease
     alone: str  # whether nothing else may be in hand beside it
+    priority: str
+    queue: str  # of one piece
 
     def claim(self, connection: Connection, work_id: int, owner: str, lease_seconds: float) -> Lease | None:
-        """Take this piece of work if it is free; None: someone else has it, it is done, or its job does not run."""
+        """Take this piece of work if it is free; None: someone else has it, it is done, or its job does not run.
+
+        Or there is no room for it (`pipeline.ledger.limits`): then it is pending again.
+        """
+        values = {"id": work_id, "owner": owner, "seconds": lease_seconds}
+        lease = self._claim(connection, values, unless=_NO_LIMITS)
+        if lease is not None or not limits.standing(connection):
+            return lease
+        queue: str | None = connection.execute(text(self.queue), values).scalar()
+        if queue is None:  # there is no such piece
+            return None
+        if limits.allows(connection, queue):
+            return self._claim(connection, values)
+        unrung = f"""UPDATE {self.table} SET state = {WorkState.PENDING}
+                     WHERE {self.key} = :id AND state = {WorkState.QUEUED}"""
+        connection.execute(text(unrung), values)
+        return None
+
+    def _claim(self, connection: Connection, values: dict[str, Any], unless: str = "") -> Lease | None:
         statement = _CLAIM.format(
             table=self.table,
             key=self.key,
             reset=self.reset,
             alone=self.alone,
+            priority=self.priority,
+            unless=unless,
             open=OPEN,
             leased=int(WorkState.LEASED),
             created=int(JobState.CREATED),
             running=int(JobState.RUNNING),
         )
-        row = connection.execute(text(statement), {"id": work_id, "owner": owner, "seconds": lease_seconds}).first()
-        return None if row is None else Lease(work_id=row[0], job_id=row[1], epoch=row[2], alone=row[3])
+        row = connection.execute(text(statement), values).first()
+        if row is None:
+            return None
+        work_id, job_id, epoch, alone, priority = row
+        return Lease(work_id=work_id, job_id=job_id, epoch=epoch, alone=alone, priority=priority)
 
     def renew(self, connection: Connection, leases: Sequence[Lease], lease_seconds: float) -> frozenset[int]:
         """Prolong `leases`; return the ids of those still held."""
@@ -115,16 +157,36 @@ class WorkTable:
         connection.execute(text(statement), {**_pairs(leases), "delay": delay_seconds})
 
 
-SHARDS = WorkTable("Shard", "core.shard", "shard_id", ", lease_started = false", "w.alone")
-RANGES = WorkTable("Range", "core.list_range", "range_id", "", "false")
+SHARDS = WorkTable(
+    name="Shard",
+    table="core.shard",
+    key="shard_id",
+    reset=", lease_started = false",
+    alone="w.alone",
+    priority="w.priority",
+    queue="SELECT 'annotate.' || m.name FROM core.shard w JOIN core.model m USING (model_id) WHERE w.shard_id = :id",
+)
+RANGES = WorkTable(
+    name="Range",
+    table="core.list_range",
+    key="range_id",
+    reset="",
+    alone="false",
+    priority="(SELECT priority FROM core.job j WHERE j.job_id = w.job_id)",
+    queue=f"SELECT '{limits.INGEST_QUEUE}'",
+)
 
 
-def claim_next_shard(connection: Connection, model_id: int, owner: str, lease_seconds: float) -> Lease | None:
+def claim_next_shard(
+    connection: Connection, model_id: int, owner: str, lease_seconds: float, least_held: int | None = None
+) -> Lease | None:
     """Take the foremost pending shard of the model, without waiting for its message.
 
-    None that has failed before, nor one that must run alone.
+    None that has failed before, nor one that must run alone. `least_held` is the lowest priority of what the stream
+    holds: a shard that goes before that is taken even if somebody else has been rung for it, who then finds it taken.
     """
-    shard_id = connection.execute(text(_CLAIM_NEXT), {"model": model_id}).scalar()
+    held = MOST_URGENT if least_held is None else least_held
+    shard_id = connection.execute(text(_CLAIM_NEXT), {"model": model_id, "held": held}).scalar()
     return None if shard_id is None else SHARDS.claim(connection, shard_id, owner, lease_seconds)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
+from pipeline.store import promotions
 from pipeline.store.policies import refresh_effects
 from pipeline.store.staging import copy_rows
 from taxonomy.decide import Decision
@@ -43,15 +44,17 @@ def register_model(
 
     The first model ever registered becomes the active one. When its weights or constants change it has another
     fingerprint, so it is another model under the same name: that one becomes active in its place while the active one
-    has no results. Once it has, people go on seeing them, and an operator moves `core.model.active`.
+    has no results. Once it has, people go on seeing them, until an operator promotes another
+    (`pipeline.store.promotions`). A model that was dropped comes back empty.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": REGISTRAR})
     taxonomy_id = _register_taxonomy(connection, taxonomy)
-    model_id = connection.execute(
-        text("SELECT model_id FROM core.model WHERE fingerprint = :f"), {"f": fingerprint}
-    ).scalar()
-    if model_id is None:
-        model_id = _add_model(connection, name, fingerprint, taxonomy_id)
+    known = connection.execute(
+        text("SELECT model_id, dropped_at FROM core.model WHERE fingerprint = :f"), {"f": fingerprint}
+    ).first()
+    model_id = known.model_id if known else _add_model(connection, name, fingerprint, taxonomy_id)
+    if known is None or known.dropped_at is not None:
+        _add_partition(connection, model_id)
         refresh_effects(connection, taxonomy)
     _activate(connection, model_id, name)
     _ship_decision(connection, model_id, decision)
@@ -65,7 +68,7 @@ def registered_model(connection: Connection, name: str, fingerprint: bytes) -> R
     Raises:
         ConfigurationError: it is not registered.
     """
-    query = text("SELECT model_id, taxonomy_id FROM core.model WHERE fingerprint = :f")
+    query = text("SELECT model_id, taxonomy_id FROM core.model WHERE fingerprint = :f AND dropped_at IS NULL")
     row = connection.execute(query, {"f": fingerprint}).first()
     if row is None:
         raise ConfigurationError(
@@ -83,24 +86,45 @@ def _add_model(connection: Connection, name: str, fingerprint: bytes, taxonomy_i
         ),
         {"name": name, "f": fingerprint, "taxonomy": taxonomy_id},
     ).scalar_one()
-    partition = f"core.photo_result_{int(model_id)}"
-    connection.execute(text(f"CREATE TABLE {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})"))
     return model_id
+
+
+def _add_partition(connection: Connection, model_id: int) -> None:
+    """A partition for the results of a model that has none: it is new, or was dropped.
+
+    Raises:
+        ConfigurationError: it was dropped, and some of its totals are still there.
+    """
+    left = "SELECT EXISTS (SELECT FROM core.user_category WHERE model_id = :model)"
+    if connection.execute(text(left), {"model": model_id}).scalar_one():
+        raise ConfigurationError(
+            "This model is being dropped, or that was broken off; `pictograph models drop NAME --yes` completes it."
+        )
+    partition = partition_of(model_id)
+    connection.execute(
+        text(f"CREATE TABLE IF NOT EXISTS {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})")
+    )
+    connection.execute(
+        text("UPDATE core.model SET dropped_at = NULL WHERE model_id = :model AND dropped_at IS NOT NULL"),
+        {"model": model_id},
+    )
+
+
+def partition_of(model_id: int) -> str:
+    """The table that holds a model's results."""
+    return f"core.photo_result_{int(model_id)}"
 
 
 def _activate(connection: Connection, model_id: int, name: str) -> None:
     """Make the model the active one if there is none, or one of the same name without a result."""
-    connection.execute(
-        text("""UPDATE core.model m SET active = false
-                WHERE active AND name = :name AND model_id <> :model
-                  AND NOT EXISTS (SELECT FROM core.photo_result r WHERE r.model_id = m.model_id)"""),
-        {"name": name, "model": model_id},
-    )
-    connection.execute(
-        text("""UPDATE core.model SET active = true
-                WHERE model_id = :model AND NOT EXISTS (SELECT FROM core.model WHERE active)"""),
-        {"model": model_id},
-    )
+    promotions.lock(connection)
+    active = promotions.active(connection)
+    if active is not None and (active.model_id == model_id or active.name != name):
+        return
+    results = "SELECT EXISTS (SELECT FROM core.photo_result WHERE model_id = :model)"
+    if active is None or not connection.execute(text(results), {"model": active.model_id}).scalar_one():
+        reason = "the first model" if active is None else "the one before had no results"
+        promotions.insert_promotion(connection, model_id, "registration", reason)
 
 
 def _ship_decision(connection: Connection, model_id: int, decision: Decision) -> None:
@@ -237,6 +261,12 @@ def _insert(connection: Connection, table: str, columns: str, rows: Sequence[Seq
     copy_rows(connection, f"new_{table}", columns, rows)
     names = ", ".join(column.split()[0] for column in columns.split(", "))
     connection.execute(text(f"INSERT INTO core.{table} ({names}) SELECT {names} FROM new_{table}"))
+
+
+def nodes_of(connection: Connection, model_id: int) -> NDArray[np.int16]:
+    """The ledger's node of each column of a model's taxonomy."""
+    query = text("SELECT taxonomy_id FROM core.model WHERE model_id = :model")
+    return _nodes_by_column(connection, connection.execute(query, {"model": model_id}).scalar_one())
 
 
 def _nodes_by_column(connection: Connection, taxonomy_id: int) -> NDArray[np.int16]:

@@ -42,8 +42,9 @@ class Merged:
     finished: frozenset[int]  # shard ids
 
 
-_STAGE = """job_id bigint, photo_id bigint, content_rev int, state smallint, code smallint, headline smallint,
-            nodes smallint[], masses smallint[], tags smallint[], sha256 bytea, taken_at timestamptz, message text"""
+_STAGE = """job_id bigint, photo_id bigint, content_rev int, state smallint, code smallint, outcome smallint,
+            headline smallint, nodes smallint[], masses smallint[], tags smallint[], sha256 bytea,
+            taken_at timestamptz, message text"""
 
 _SEEN = ", ".join(str(int(code)) for code in sorted(SEEN))
 
@@ -70,17 +71,18 @@ SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, l.user_id,
 FROM staged s JOIN locked l USING (photo_id) JOIN owner o USING (user_id)
 ORDER BY s.job_id, s.photo_id, s.content_rev DESC, s.state = {ItemState.SUCCEEDED} DESC, s.state DESC""")
 
-# `results` holds a photo once, though two jobs may bring it in one batch.
+# `results` holds a photo once, though two jobs may bring it in one batch. `outcome` is what the photo is, `final_code`
+# what became of the item: not the same for a duplicate.
 _STORE = text(f"""
 WITH results AS (
     SELECT DISTINCT ON (photo_id) * FROM verdict
-    WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
+    WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED}, {ItemState.DUPLICATE})
       AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE}, {Code.FORBIDDEN})
-    ORDER BY photo_id, content_rev DESC, final = {ItemState.SUCCEEDED} DESC
+    ORDER BY photo_id, content_rev DESC, outcome IN ({_SEEN}) DESC
 ), changed AS (
     INSERT INTO core.photo_result AS r (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline,
                                         nodes, masses, tags, sha256)
-    SELECT :model, photo_id, user_id, content_rev, :decision, final_code, headline, nodes, masses, tags, sha256
+    SELECT :model, photo_id, user_id, content_rev, :decision, outcome, headline, nodes, masses, tags, sha256
     FROM results ORDER BY photo_id
     ON CONFLICT (model_id, photo_id) DO UPDATE
     SET user_id = EXCLUDED.user_id, content_rev = EXCLUDED.content_rev, decision_rev = EXCLUDED.decision_rev,
@@ -97,7 +99,7 @@ SELECT count(*) FROM changed""")
 _TAKEN = text(f"""
 UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
 FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
-WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT} AND p.taken_at <> v.taken_at""")
+WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT}""")
 
 _GONE = text(f"""
 WITH gone AS (
@@ -212,6 +214,7 @@ def _row(result: PhotoResult) -> Sequence[Field]:
         task.content_rev,
         int(result.state),
         int(result.code),
+        int(result.code if result.outcome is None else result.outcome),
         note.headline if note else None,
         note.nodes if note else (),
         note.masses if note else (),

@@ -212,10 +212,10 @@ def _enforce(connection: Connection, version: int, taxonomy: Taxonomy) -> tuple[
 
 
 def _published(connection: Connection, known: Taxonomy | None = None) -> list[tuple[int, Taxonomy]]:
-    """Every registered model, with its taxonomy: `known` if it is that one, else the one that is loaded by its name."""
+    """Every model with results, with its taxonomy: `known` if it is that one, else the one loaded by its name."""
     query = text("""
         SELECT m.model_id, m.name AS model, t.name, encode(t.sha256, 'hex') AS sha256
-        FROM core.model m JOIN core.taxonomy t USING (taxonomy_id) ORDER BY m.model_id""")
+        FROM core.model m JOIN core.taxonomy t USING (taxonomy_id) WHERE m.dropped_at IS NULL ORDER BY m.model_id""")
     found = []
     for row in connection.execute(query):
         taxonomy = known if known is not None and known.sha256 == row.sha256 else _loaded(row.name)

@@ -70,7 +70,7 @@ def active_model(connection: Connection) -> ActiveModel | None:
         SELECT m.model_id, m.name, encode(m.fingerprint, 'hex') AS fingerprint, t.name AS taxonomy,
                encode(t.sha256, 'hex') AS taxonomy_sha256,
                (SELECT max(revision) FROM core.decision d WHERE d.model_id = m.model_id) AS decision_revision
-        FROM core.model m JOIN core.taxonomy t USING (taxonomy_id) WHERE m.active""")
+        FROM core.active_model m JOIN core.taxonomy t USING (taxonomy_id)""")
     row = connection.execute(query).mappings().first()
     return ActiveModel(**row) if row else None
 

@@ -26,7 +26,7 @@ from sqlalchemy import text
 
 from pipeline.ledger import jobs
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
 from pipeline.ledger.requests import JobRequest
 from pipeline.records import SEEN, Code, ItemState, WorkState
 from pipeline.settings import PREFIX

@@ -26,7 +26,7 @@ from sqlalchemy.engine import make_url
 from pipeline import crashpoints
 from pipeline.crashpoints import Point, reached
 from pipeline.ledger.erase import erase
-from pipeline.ledger.redrive import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
 from pipeline.records import ItemState, JobState, Lease, WorkState
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access

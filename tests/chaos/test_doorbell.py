@@ -7,7 +7,7 @@ import redis
 from pydantic import SecretStr
 
 from pipeline.errors import ServiceDown
-from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger.publish import INGEST_QUEUE
 from pipeline.settings import Settings
 from tests.chaos.proxy import Fault, FaultProxy, Kind
 from workers.app import create_app

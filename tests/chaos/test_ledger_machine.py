@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, text
 
 from pictograph.stack import Endpoints
-from pipeline.ledger import erase, jobs, redrive, work
+from pipeline.ledger import ending, erase, jobs, publish, redrive, work
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Code, ItemState, Lease, PhotoResult, PhotoTask, Version, WorkState
@@ -154,7 +154,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def publish(self) -> None:
         """A redriver rings for what is pending."""
-        for bell in self.run(redrive.publishable):
+        for bell in self.run(publish.publishable):
             shard = self.model.shards[bell.work_id]
             assert shard.state is WorkState.PENDING
             assert self.model.claimable(shard)
@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def forget_messages(self) -> None:
         """The broker was wiped; the redriver sees it."""
-        self.run(lambda c: redrive.unqueue(c, 0))
+        self.run(lambda c: publish.unqueue(c, 0))
         self.messages.clear()
         for shard in self.model.shards.values():
             if shard.state is WorkState.QUEUED:
@@ -437,7 +437,7 @@ class Machine(RuleBasedStateMachine):
     def end_jobs(self) -> None:
         """A redriver ends what is over."""
         expected = self.model.over()
-        assert set(self.run(redrive.finish_jobs)) == expected
+        assert set(self.run(ending.finish_jobs)) == expected
         for job in expected:
             self.model.jobs[job].ended = True
 
@@ -447,7 +447,7 @@ class Machine(RuleBasedStateMachine):
         running = sorted(number for number, job in self.model.jobs.items() if not job.ended)
         if running and really:
             job = running[n % len(running)]
-            self.run(lambda c: jobs.fail(c, job, "given up"))
+            self.run(lambda c: ending.fail(c, job, "given up"))
             self.model.give_up(job)
 
     def _some_held(self, n: int) -> list[Held]:
@@ -543,7 +543,7 @@ class Machine(RuleBasedStateMachine):
                 leases=[lease],
                 patience_seconds=DAY_SECONDS,
             )
-        redrive.finish_jobs(connection)
+        ending.finish_jobs(connection)
 
     def _check_source(self) -> None:
         rows = self.ledger.all(

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from pictograph.stack import Endpoints
-from pipeline.ledger import erase, jobs, redrive, work
+from pipeline.ledger import ending, erase, jobs, redrive, work
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Lease, PhotoTask, Version, WorkState
@@ -177,7 +177,7 @@ class Scene:
             assert lease is not None
             results = [self.ledger.tagged(t, TAGS[t.etag]) for t in work.open_photos(connection, lease)]
             self._merge(connection, results, 1, lease)
-        redrive.finish_jobs(connection)
+        ending.finish_jobs(connection)
 
     def check_holder(self, connection: Connection) -> None:
         """Who took the shard over has it: nobody finished it at an epoch that is over."""

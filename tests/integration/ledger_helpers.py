@@ -75,12 +75,17 @@ EMPTIED = [
     "thumbnail",
     "erasure",
     "breaker",
+    "firing",
+    "delivery",
+    "job_line",
+    "job_entry",
     "job_missing",
     "job_item",
     "job_count",
     "list_range",
     "shard",
     "job",
+    "schedule",
     "user_category",
     "category_total",
     "photo_result",
@@ -117,7 +122,8 @@ def empty(database):
     with database.transaction() as connection:
         forget(connection)
         for model_id in connection.execute(text("SELECT model_id FROM core.model WHERE name <> 'small'")).scalars():
-            connection.execute(text(f"DROP TABLE core.photo_result_{model_id}"))
+            connection.execute(text(f"DROP TABLE IF EXISTS core.photo_result_{model_id}"))
+            connection.execute(text("DELETE FROM core.promotion WHERE model_id = :id"), {"id": model_id})
             connection.execute(text("DELETE FROM core.decision WHERE model_id = :id"), {"id": model_id})
             connection.execute(text("DELETE FROM core.model WHERE model_id = :id"), {"id": model_id})
 

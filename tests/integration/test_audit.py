@@ -11,7 +11,7 @@ from test_totals import Fire
 from typer.testing import CliRunner
 
 from pictograph.cli.repair import repair_group
-from pipeline.ledger import audit, jobs, redrive, roster
+from pipeline.ledger import audit, control, ending, publish, redrive, roster
 from pipeline.ledger.audit import AUDITS, QUIET, Patience
 from pipeline.ledger.erase import erase_some, fence
 from pipeline.ledger.erase import finish as finish_erasure
@@ -54,7 +54,7 @@ def job(ledger):
     """A job of twelve photos in four shards, all tagged and ended."""
     job_id = ledger.list(REFS, shard_photos=3)
     ledger.tag_all(job_id, "dog", "cup")
-    ledger.database.run(redrive.finish_jobs)
+    ledger.database.run(ending.finish_jobs)
     return job_id
 
 
@@ -73,7 +73,7 @@ def finish(ledger, job_id):
     for _ in range(5):
         ledger.database.run(lambda c: redrive.gather_retries(c, 512))
         ledger.tag_all(job_id, "dog")
-        if ledger.database.run(redrive.finish_jobs) or ledger.job(job_id).state.ended:
+        if ledger.database.run(ending.finish_jobs) or ledger.job(job_id).state.ended:
             return
 
 
@@ -178,7 +178,7 @@ def test_an_idle_worker_beside_work_is_found_when_it_lasts(ledger, half):
     ledger.database.run(lambda c: roster.note_worker(c, "idle", "annotate.small", progressed=False))
     (finding,) = audit.lasting(ledger.database, PATIENCE)
     assert (finding.audit, finding.count, finding.repair) == ("idle workers", 2, "pictograph redriver")
-    assert ledger.database.run(redrive.publishable)  # as a redriver does
+    assert ledger.database.run(publish.publishable)  # as a redriver does
     assert audit.lasting(ledger.database, PATIENCE) == ()
 
 
@@ -245,10 +245,10 @@ def test_each_state_of_a_running_job_is_well(ledger, found):
     ledger.merge([waiting(tasks[0]), ledger.tagged(tasks[1], "dog")])  # half of a shard, one of it to be tried again
     ledger.merge([ledger.tagged(task) for task in ledger.tasks(second)], [second])
     assert found() == {}
-    ledger.database.run(lambda c: jobs.pause(c, job_id, "ann"))
+    ledger.database.run(lambda c: control.pause(c, job_id, "ann"))
     assert found() == {}
-    ledger.database.run(lambda c: jobs.resume(c, job_id))
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: control.resume(c, job_id))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     assert found(quiet=True) == {}
 
 

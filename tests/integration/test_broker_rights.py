@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from pictograph.stack.servers import BROKER_RIGHTS
-from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger.publish import INGEST_QUEUE
 from workers.app import create_app
 from workers.redriver import EPOCH_KEY
 from workers.send import ring

@@ -22,7 +22,7 @@ def register(
 
 def active(database: Database) -> int:
     with database.transaction() as connection:
-        return connection.execute(text("SELECT model_id FROM core.model WHERE active")).scalar_one()
+        return connection.execute(text("SELECT model_id FROM core.active_model")).scalar_one()
 
 
 def give_a_result(database: Database, model_id: int) -> None:

@@ -6,7 +6,7 @@ import random
 import pytest
 from ledger_helpers import LEASE_SECONDS, ref
 
-from pipeline.ledger import breaker, jobs, redrive, roster, work
+from pipeline.ledger import breaker, ending, jobs, publish, redrive, roster, work
 from pipeline.ledger.redrive import Verdict, judge
 from pipeline.ledger.roster import Sign
 from pipeline.records import Code, ItemState, WorkState
@@ -126,7 +126,7 @@ def test_three_hundred_random_kills_set_no_good_photo_aside(ledger):
     assert quarantined == 0
     while waiting := pending(ledger):
         Worker(ledger, "the last", waiting[0]).work_until(float("inf"))
-    assert ledger.database.run(redrive.finish_jobs) == made
+    assert ledger.database.run(ending.finish_jobs) == made
     assert {state for job_id in made for state, _ in ledger.job(job_id).counts} == {ItemState.SUCCEEDED}
     ledger.check()
 
@@ -226,7 +226,7 @@ def test_suspects_are_rung_for_first_and_streams_make_way_for_them(ledger):
     kill(ledger, "w")
     note(ledger, "another")
     assert not waits()  # nobody has rung for it yet, so no stream has to end
-    bells = ledger.database.run(redrive.publishable)
+    bells = ledger.database.run(publish.publishable)
     assert bells[0].work_id == last
     assert waits()
     ledger.claim(last, "another")

@@ -13,7 +13,7 @@ from ledger_helpers import LABELS, LEASE_SECONDS, small_taxonomy, wait_for
 from PIL import Image
 
 from pipeline.errors import BackendDown, ConfigurationError, DeviceLost, ModelError, ServiceDown
-from pipeline.ledger import redrive, work
+from pipeline.ledger import ending, redrive, work
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
 from pipeline.store.session import Database
@@ -50,9 +50,10 @@ TUNING = Tuning(
 )
 
 
-def jpeg(colour):
+def jpeg(colour, comment=""):
+    """A photo of one colour; with another comment, the same picture in other bytes."""
     file = io.BytesIO()
-    Image.new("RGB", (48, 40), colour).save(file, "JPEG", quality=90)
+    Image.new("RGB", (48, 40), colour).save(file, "JPEG", quality=90, comment=comment)
     return file.getvalue()
 
 
@@ -121,7 +122,7 @@ class Library:
         """n photos of three users; remembers what each shows."""
         names = {f"{USERS[i % 3]}/{i:03d}.jpg": LABELS[i % 4] for i in range(n)}
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda item: self.write(item[0], BODIES[item[1]]), names.items()))
+            list(pool.map(lambda item: self.write(item[0], jpeg(COLOURS[item[1]], item[0])), names.items()))
         self.labels |= names
 
     def write(self, key, body):
@@ -186,7 +187,7 @@ class Library:
     def check_all_done(self, job_id):
         assert self.tagged() == self.labels
         assert {row.state for row in self.ledger.shards(job_id)} <= {WorkState.DONE, WorkState.SPLIT}
-        assert self.ledger.database.run(redrive.finish_jobs) == [job_id]
+        assert self.ledger.database.run(ending.finish_jobs) == [job_id]
         self.ledger.check()
 
     def check_nothing_held(self, job_id):
@@ -213,7 +214,7 @@ def library(ledger, ledger_settings, decoders, request):
     client = S3Access.of(settings).client()
     if name in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
         client.delete_bucket(Bucket=name)  # the server sets disk aside for each that there is
-    steps = {"feed", "fetch", "decode", "merge", "close"}
+    steps = {"feed", "fetch", "recognise", "decode", "merge", "close"}
     assert [thread.name for thread in threading.enumerate() if thread.name in steps] == []
 
 
@@ -244,7 +245,7 @@ def test_every_photo_of_a_rough_library_ends_in_exactly_one_state(library):
     }
     assert set(codes.values()) == {(ItemState.SUCCEEDED, Code.TAGGED)}
     library.check_nothing_held(job_id)
-    assert library.ledger.database.run(redrive.finish_jobs) == []  # one photo waits
+    assert library.ledger.database.run(ending.finish_jobs) == []  # one photo waits
 
     assert library.bring_back() == 1
     assert library.stream().run(library.first(job_id)) == 1
@@ -252,7 +253,7 @@ def test_every_photo_of_a_rough_library_ends_in_exactly_one_state(library):
     tagged = library.tagged()
     assert tagged["ben/changed.jpg"] == "cat"
     assert {key: tagged[key] for key in library.labels} == library.labels
-    assert library.ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert library.ledger.database.run(ending.finish_jobs) == [job_id]
     found = library.ledger.job(job_id)
     assert (found.state, found.total, found.waiting) == (JobState.SUCCEEDED_WITH_ERRORS, 66, 0)
     library.ledger.check()
@@ -298,7 +299,7 @@ def test_a_stream_says_what_it_cost(library):
     assert stream.run(library.first(job_id)) == 60
     cost = stream.effort
     assert cost.photos == 60
-    assert set(cost.cpu_seconds) == {"feed", "fetch", "decode", "classify", "annotate", "merge", "close"}
+    assert set(cost.cpu_seconds) == {"feed", "fetch", "recognise", "decode", "classify", "annotate", "merge", "close"}
     assert 0 < sum(cost.cpu_seconds.values()) <= cost.process_cpu_seconds
     assert 0 <= cost.starved_seconds <= cost.seconds
 

@@ -12,8 +12,9 @@ from pictograph import places
 from pictograph.cli import erase as cli
 from pipeline import crashpoints
 from pipeline.errors import ConfigurationError
+from pipeline.ledger import ending, jobs, redrive
 from pipeline.ledger import erase as erasing
-from pipeline.ledger import jobs, redrive
+from pipeline.ledger import ending, jobs, redrive
 from pipeline.ledger.erase import erase
 from pipeline.ledger.listing import record_page
 from pipeline.records import Code, ItemState, JobState
@@ -75,7 +76,7 @@ def test_jobs_keep_their_sums_and_end(ledger, library):
         (ItemState.PENDING, Code.NONE): 1,
     }
     ledger.tag_all(waits, "dog")
-    assert set(ledger.database.run(redrive.finish_jobs)) == {done, waits}
+    assert set(ledger.database.run(ending.finish_jobs)) == {done, waits}
     ledger.check()
 
 
@@ -85,7 +86,7 @@ def test_a_shard_that_lost_all_its_photos_is_finished_by_whoever_claims_it(ledge
     (lease,) = ledger.claim_all(job_id)
     assert ledger.tasks(lease) == []
     assert ledger.merge([], [lease]).finished == {lease.work_id}
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
     assert ledger.job(job_id).state is JobState.SUCCEEDED
 
 

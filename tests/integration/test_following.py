@@ -8,7 +8,7 @@ from rich.console import Console
 
 from pictograph import follow as following
 from pictograph.follow import follow
-from pipeline.ledger import jobs, redrive, roster
+from pipeline.ledger import control, ending, roster
 from pipeline.records import JobState
 
 
@@ -22,12 +22,12 @@ def test_a_job_that_is_paused_and_goes_on(ledger, monkeypatch):
     watching.start()
     for _ in range(2):
         before = said.getvalue()
-        ledger.database.run(lambda c: jobs.pause(c, job_id, "ann@desk"))
+        ledger.database.run(lambda c: control.pause(c, job_id, "ann@desk"))
         wait_for(lambda before=before: "was paused by ann@desk at" in said.getvalue().removeprefix(before))
-        ledger.database.run(lambda c: jobs.resume(c, job_id))
+        ledger.database.run(lambda c: control.resume(c, job_id))
         wait_for(lambda before=before: f"Job {job_id} goes on." in said.getvalue().removeprefix(before))
     ledger.tag_all(job_id, "dog")
-    ledger.database.run(redrive.finish_jobs)
+    ledger.database.run(ending.finish_jobs)
     watching.join()
     assert ended[0].state is JobState.SUCCEEDED
     assert said.getvalue().count(f"`pictograph jobs resume {job_id}` lets it go on") == 2

@@ -8,7 +8,7 @@ import pytest
 from ledger_helpers import LEASE_SECONDS
 
 from pipeline.errors import ServiceDown, SourceError
-from pipeline.ledger import jobs, redrive
+from pipeline.ledger import ending, jobs, redrive
 from pipeline.ledger.requests import JobRequest
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.s3 import S3Access, create_bucket
@@ -58,7 +58,7 @@ def test_a_source_is_listed_page_by_page_into_shards(listing):
     assert [row.photos for row in listing.ledger.shards(job_id)] == [10, 10, 5]
     listing.ledger.check()
     listing.ledger.tag_all(job_id, "dog")
-    assert listing.ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert listing.ledger.database.run(ending.finish_jobs) == [job_id]
 
 
 @pytest.mark.parametrize("photos", [0, 1, 10, 20])
@@ -68,7 +68,7 @@ def test_a_source_of_whole_pages_ends_too(listing, photos):
     listing.task(job_id)
     assert tuple(listing.range(job_id)) == (WorkState.DONE, photos, 0)
     if not photos:
-        assert listing.ledger.database.run(redrive.finish_jobs) == [job_id]
+        assert listing.ledger.database.run(ending.finish_jobs) == [job_id]
 
 
 def test_a_task_reads_so_many_pages_and_hands_the_range_back(listing, monkeypatch):

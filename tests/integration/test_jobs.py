@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import ConfigurationError, ServiceDown
-from pipeline.ledger import jobs, redrive
+from pipeline.ledger import ending, jobs, publish, redrive
 from pipeline.ledger.jobs import REFUSALS_KEPT
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.sources.source import Interval, after_prefix
@@ -36,7 +36,7 @@ def test_starting_twice_keeps_the_first_time(ledger):
 
 def test_starting_does_not_wake_what_has_ended(ledger):
     job_id = ledger.submit()
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     ledger.database.run(lambda c: jobs.start(c, job_id))
     assert ledger.job(job_id).state is JobState.FAILED
 
@@ -46,22 +46,22 @@ def test_failing_a_job_cancels_what_is_open_and_keeps_what_is_done(ledger):
     done, half, _ = ledger.claim_all(job_id)
     ledger.merge([ledger.tagged(task, "dog") for task in ledger.tasks(done)], [done])
     ledger.merge([waiting(ledger.tasks(half)[0])])
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     job = ledger.job(job_id)
     assert job.counts == {(ItemState.SUCCEEDED, Code.TAGGED): 2, (ItemState.CANCELLED, Code.NONE): 4}
     assert (job.state, job.error, job.waiting) == (JobState.FAILED, "no bucket", 0)
     assert {row.state for row in ledger.shards(job_id)} == {WorkState.DONE, WorkState.CANCELLED}
     ledger.execute("UPDATE core.job_item SET next_attempt_at = now()")
     assert ledger.database.run(lambda c: redrive.gather_retries(c, 512)) == 0
-    assert ledger.database.run(redrive.publishable) == []
+    assert ledger.database.run(publish.publishable) == []
     ledger.check()
 
 
 def test_what_has_ended_does_not_fail(ledger):
     job_id = ledger.list([ref("ann/1.jpg")])
     ledger.tag_all(job_id, "dog")
-    ledger.database.run(redrive.finish_jobs)
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "too late"))
+    ledger.database.run(ending.finish_jobs)
+    ledger.database.run(lambda c: ending.fail(c, job_id, "too late"))
     assert (ledger.job(job_id).state, ledger.job(job_id).error) == (JobState.SUCCEEDED, None)
 
 
@@ -73,7 +73,7 @@ def test_a_failed_job_forgets_what_it_missed(ledger):
         job_id, lease, page_of([ref("ann/1.jpg")]), Interval(bucket=BUCKET, after="", upto=after_prefix(""))
     )
     assert len(ledger.all("SELECT * FROM core.job_missing")) == 1
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     assert ledger.all("SELECT * FROM core.job_missing") == []
 
 
@@ -89,7 +89,7 @@ def test_failing_a_job_while_its_shards_die_and_its_photos_come_back(ledger):
         ledger.execute("UPDATE core.shard SET deaths = 1, lease_started = true WHERE state = 2")
         ledger.expire()
         steps = [
-            lambda c, j=job_id: jobs.fail(c, j, "given up"),
+            lambda c, j=job_id: ending.fail(c, j, "given up"),
             lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS),
             lambda c: redrive.gather_retries(c, 2),
         ]

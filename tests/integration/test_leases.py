@@ -5,7 +5,7 @@ import threading
 import pytest
 from ledger_helpers import LEASE_SECONDS, page_of, ref
 
-from pipeline.ledger import jobs, redrive, roster, work
+from pipeline.ledger import ending, jobs, redrive, roster, work
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Code, ItemState, JobState, WorkState
 
@@ -211,7 +211,7 @@ def test_one_poison_among_many_is_found_and_nobody_else_is_blamed(ledger):
     }
     (failure,) = ledger.database.run(lambda c: jobs.failures(c, job_id, 10))
     assert (failure.key, failure.code) == ("ann/7.jpg", "quarantined")
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
     again = ledger.list([ref(f"ann/{n}.jpg") for n in range(16)])
     assert ledger.job(again).counts == {(ItemState.SKIPPED_UNCHANGED, Code.NONE): 16}  # nobody dies of it again
     changed = ledger.list([ref("ann/7.jpg", etag="e2")], whole=False)

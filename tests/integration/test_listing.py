@@ -7,7 +7,7 @@ import pytest
 from ledger_helpers import BUCKET, LEASE_SECONDS, Ledger, failed, page_of, ref
 
 from pipeline.errors import LeaseLost
-from pipeline.ledger import redrive, work
+from pipeline.ledger import ending, redrive, work
 from pipeline.ledger.jobs import REFUSALS_KEPT
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES
@@ -306,7 +306,7 @@ def test_refusals_are_counted_and_the_first_few_are_told(ledger):
     assert found.counts == {(ItemState.EXCLUDED, Code.NO_USER): 30}
     assert found.notes == tuple(f"bad/{n}: does not match." for n in range(REFUSALS_KEPT))
     ledger.check()
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
 
 
 def test_objects_named_twice_are_duplicates_within_a_page_and_across_pages(ledger):
@@ -424,5 +424,5 @@ def test_listers_that_meet_the_same_new_photos_at_once_agree(ledger):
     ledger.check()
     for job_id in jobs_made:
         ledger.tag_all(job_id)
-    assert sorted(ledger.database.run(redrive.finish_jobs)) == sorted(jobs_made)
+    assert sorted(ledger.database.run(ending.finish_jobs)) == sorted(jobs_made)
     ledger.check()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
 from sqlalchemy import text
 
-from pipeline.ledger import jobs, redrive, work
+from pipeline.ledger import ending, redrive, work
 from pipeline.records import Code, ItemState, JobState, Version, WorkState
 from pipeline.store.merge import merge
 
@@ -304,7 +304,7 @@ def test_trouble_waits_longer_each_time_and_ends_with_the_patience(ledger, one):
     merged = ledger.merge([waiting(task, "still away")], [lease])
     assert merged.closed == {(ItemState.FAILED, Code.INFRASTRUCTURE): 1}
     assert ledger.one("SELECT count(*) FROM core.photo_result") == 0  # the next job tries again
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
     assert ledger.job(job_id).state is JobState.SUCCEEDED_WITH_ERRORS
     ledger.check()
 
@@ -320,7 +320,7 @@ def test_a_success_forgets_the_trouble_before_it(ledger, one):
 
 def test_the_results_of_a_failed_job_are_kept_and_its_items_stay_cancelled(ledger, one):
     job_id, lease, task = one
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     merged = ledger.merge([ledger.tagged(task, "dog")], [lease])
     assert (merged.stored, merged.closed, merged.finished) == (1, {}, frozenset())
     assert ledger.one("SELECT state FROM core.shard") == WorkState.CANCELLED

@@ -4,8 +4,8 @@ import pytest
 from ledger_helpers import page_of, ref
 
 from pipeline.errors import ConfigurationError
-from pipeline.ledger import jobs, redrive, roster, work
-from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger import control, ending, jobs, publish, redrive, roster, work
+from pipeline.ledger.publish import INGEST_QUEUE
 from pipeline.records import ItemState, JobState, WorkState
 
 QUEUE = "annotate.small"
@@ -20,11 +20,11 @@ def listening(ledger):
 
 
 def pause(ledger, job_id, by="ann@desk"):
-    return ledger.database.run(lambda c: jobs.pause(c, job_id, by))
+    return ledger.database.run(lambda c: control.pause(c, job_id, by))
 
 
 def resume(ledger, job_id):
-    return ledger.database.run(lambda c: jobs.resume(c, job_id))
+    return ledger.database.run(lambda c: control.resume(c, job_id))
 
 
 def claim_next(ledger):
@@ -33,13 +33,13 @@ def claim_next(ledger):
 
 
 def published(ledger):
-    return ledger.database.run(redrive.publishable)
+    return ledger.database.run(publish.publishable)
 
 
 def test_a_paused_job_gives_out_nothing_and_goes_on_when_it_is_resumed(ledger, listening):
     job_id = ledger.list(REFS, shard_photos=3)
     rung = published(ledger)
-    assert len(rung) == redrive.WINDOW_PER_WORKER
+    assert len(rung) == publish.WINDOW_PER_WORKER
     assert pause(ledger, job_id)
     assert {row.state for row in ledger.shards(job_id)} == {WorkState.PENDING}  # what was published takes up no room
     assert published(ledger) == []
@@ -63,7 +63,7 @@ def test_what_is_held_is_finished_while_a_job_is_pausing(ledger):
     assert (job.condition, job.count(ItemState.SUCCEEDED)) == ("paused", 3)
     resume(ledger, job_id)
     ledger.tag_all(job_id, "dog")
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
     job = ledger.job(job_id)
     assert (job.condition, job.paused_by, job.count(ItemState.SUCCEEDED)) == ("succeeded", None, 12)
     ledger.check()
@@ -85,9 +85,9 @@ def test_a_job_that_is_done_meanwhile_ends_after_it_is_resumed(ledger):
     lease = ledger.claim(ledger.shards(job_id)[0].shard_id)
     pause(ledger, job_id)
     ledger.merge([ledger.tagged(task, "dog") for task in ledger.tasks(lease)], [lease])
-    assert ledger.database.run(redrive.finish_jobs) == []
+    assert ledger.database.run(ending.finish_jobs) == []
     resume(ledger, job_id)
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
 
 
 def test_a_job_that_nobody_has_begun(ledger, listening):
@@ -111,7 +111,7 @@ def test_a_job_paused_between_its_first_claim_and_its_beginning_still_begins(led
     resume(ledger, job_id)
     assert ledger.job(job_id).state is JobState.RUNNING
     ledger.tag_all(job_id, "dog")
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
 
 
 def test_twice_is_once(ledger):
@@ -125,7 +125,7 @@ def test_twice_is_once(ledger):
 @pytest.mark.parametrize("act", [pause, resume])
 def test_what_has_ended_or_never_was_is_refused(ledger, act):
     job_id = ledger.submit()
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     with pytest.raises(ConfigurationError, match="has ended \\(failed\\)"):
         act(ledger, job_id)
     with pytest.raises(ConfigurationError, match="There is no job 999999"):
@@ -135,6 +135,6 @@ def test_what_has_ended_or_never_was_is_refused(ledger, act):
 def test_a_paused_job_may_still_fail(ledger):
     job_id = ledger.list(REFS)
     pause(ledger, job_id)
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "no bucket"))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "no bucket"))
     assert ledger.job(job_id).state is JobState.FAILED
     ledger.check()

@@ -9,8 +9,8 @@ import redis
 from ledger_helpers import LEASE_SECONDS, failed, ref, wait_for, waiting
 
 from pipeline.errors import ServiceDown
-from pipeline.ledger import redrive, roster, work
-from pipeline.ledger.redrive import INGEST_QUEUE, WINDOW_PER_WORKER, Doorbell
+from pipeline.ledger import ending, publish, redrive, roster, work
+from pipeline.ledger.publish import INGEST_QUEUE, WINDOW_PER_WORKER, Doorbell
 from pipeline.records import Code, ItemState, JobState, WorkState
 from workers.app import create_app
 from workers.redriver import Redriver
@@ -185,7 +185,7 @@ def test_two_redrivers_publish_each_shard_once(ledger):
     def publish():
         try:
             for _ in range(4):
-                bells.extend(ledger.database.run(redrive.publishable))
+                bells.extend(ledger.database.run(publish.publishable))
         except Exception as exc:
             errors.append(exc)
 
@@ -215,18 +215,18 @@ def test_publishing_keeps_order_and_leaves_what_must_wait(ledger, listening):
             )
         if name == "paused":
             ledger.execute(f"UPDATE core.job SET state = {JobState.PAUSED} WHERE job_id = :j", j=job_id)
-    bells = ledger.database.run(redrive.publishable)
+    bells = ledger.database.run(publish.publishable)
     assert {jobs_by_name[bell.work_id] for bell in bells} == {"high", "usual"}
 
 
 def test_taking_back_does_not_touch_what_was_claimed_meanwhile(ledger, listening):
     (shard,) = shards_of(ledger, 1)
-    bells = ledger.database.run(redrive.publishable)
+    bells = ledger.database.run(publish.publishable)
     lease = ledger.claim(shard)
-    ledger.database.run(lambda c: redrive.take_back(c, bells))
+    ledger.database.run(lambda c: publish.take_back(c, bells))
     assert ledger.one("SELECT state FROM core.shard") == WorkState.LEASED
     assert ledger.merge([ledger.tagged(t, "dog") for t in ledger.tasks(lease)], [lease]).finished == {shard}
-    ledger.database.run(lambda c: redrive.take_back(c, [Doorbell(kind="annotate", queue=QUEUE, work_id=shard)]))
+    ledger.database.run(lambda c: publish.take_back(c, [Doorbell(kind="annotate", queue=QUEUE, work_id=shard)]))
     assert ledger.one("SELECT state FROM core.shard") == WorkState.DONE
 
 
@@ -236,7 +236,7 @@ def test_retries_of_several_jobs_come_back_in_shards_of_their_own(ledger):
     for job_id in (first, second):
         (lease,) = ledger.claim_all(job_id)
         ledger.merge([waiting(task) for task in ledger.tasks(lease)], [lease])
-    assert ledger.database.run(redrive.finish_jobs) == []
+    assert ledger.database.run(ending.finish_jobs) == []
     ledger.execute("UPDATE core.job_item SET next_attempt_at = now()")
     assert ledger.database.run(lambda c: redrive.gather_retries(c, 2)) == 8
     sizes = {
@@ -247,17 +247,17 @@ def test_retries_of_several_jobs_come_back_in_shards_of_their_own(ledger):
     for job_id in (first, second):
         ledger.tag_all(job_id)
     ledger.check()
-    assert ledger.database.run(redrive.finish_jobs) == [first, second]
+    assert ledger.database.run(ending.finish_jobs) == [first, second]
 
 
 def test_a_job_ends_when_its_listing_and_its_photos_have(ledger):
     job_id = ledger.submit()
     lease = ledger.claim_range(job_id)
-    assert ledger.database.run(redrive.finish_jobs) == []  # nothing open, but the listing goes on
+    assert ledger.database.run(ending.finish_jobs) == []  # nothing open, but the listing goes on
     ledger.finish(job_id, lease)
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]
     assert ledger.job(job_id).state is JobState.SUCCEEDED
-    assert ledger.database.run(redrive.finish_jobs) == []
+    assert ledger.database.run(ending.finish_jobs) == []
     assert ledger.job(job_id).finished_at is not None
 
 
@@ -269,7 +269,7 @@ def test_a_job_says_whether_photos_failed(ledger, code, state):
     (lease,) = ledger.claim_all(job_id)
     (task,) = ledger.tasks(lease)
     ledger.merge([failed(task, code) if code is Code.CORRUPT else ledger.tagged(task, "dog")], [lease])
-    ledger.database.run(redrive.finish_jobs)
+    ledger.database.run(ending.finish_jobs)
     assert ledger.job(job_id).state is state
 
 
@@ -303,7 +303,7 @@ def test_a_job_does_not_end_over_an_open_shard(ledger):
     ledger.expire(died=False)
     ledger.database.run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
     ledger.merge([ledger.tagged(task, "dog") for task in photos], [zombie])
-    assert ledger.database.run(redrive.finish_jobs) == []
+    assert ledger.database.run(ending.finish_jobs) == []
     (lease,) = ledger.claim_all(job_id)
     assert ledger.merge([], [lease]).finished == {lease.work_id}
-    assert ledger.database.run(redrive.finish_jobs) == [job_id]
+    assert ledger.database.run(ending.finish_jobs) == [job_id]

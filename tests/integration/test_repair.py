@@ -7,7 +7,7 @@ import pytest
 from ledger_helpers import LABELS, ref, wait_for
 
 from pipeline.errors import ConfigurationError
-from pipeline.ledger import redrive, repair
+from pipeline.ledger import ending, redrive, repair
 from pipeline.records import Code, ItemState, WorkState
 
 MERGERS = 3
@@ -159,7 +159,7 @@ def test_a_photo_that_waits_for_no_time_is_tried_again(ledger, job):
 
 def test_nothing_is_repaired_in_a_ledger_that_is_well(ledger, job):
     ledger.tag_all(job, "dog")
-    ledger.database.run(redrive.finish_jobs)
+    ledger.database.run(ending.finish_jobs)
     for work in (repair.totals, repair.counts, repair.leases, lambda c: repair.items(c, 32), repair.results):
         assert ledger.database.run(work).changed == {}
     ledger.check()

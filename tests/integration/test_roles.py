@@ -4,7 +4,7 @@ import pytest
 from ledger_helpers import BUCKET, LEASE_SECONDS, failed, page_of, ref, waiting
 
 from pipeline.errors import ConfigurationError, ServiceDown
-from pipeline.ledger import jobs, redrive, roster, work
+from pipeline.ledger import control, ending, jobs, publish, redrive, roster, work
 from pipeline.ledger.erase import erase
 from pipeline.records import Code, ItemState, JobState, Version, WorkState
 from pipeline.sources.source import Interval
@@ -17,17 +17,18 @@ NO = r"permission denied|must be owner|row-level security"  # how the server ref
 #: What each role may do to each table: select, insert, update, delete; (columns) where not the whole row.
 RIGHTS = """
                      ingest                   worker                              api              eraser
-    active_effect    -                        -                                   S                -
+    active_effect    S                        -                                   S                -
+    active_model     S                        S                                   S                -
     app_user         S,I(name),U(CONSENT)     S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
     breaker          S                        S,I,U,D                             S                -
     bucket           S,I                      S                                   S                -
-    category         -                        -                                   S                -
+    category         S                        -                                   S                -
     category_closure -                        -                                   -                -
     category_total   S,I,U                    S,I,U                               S                S,I,U
     decision         S                        S                                   S                -
-    delivery         S,I,U                    S,I,U                               -                -
+    delivery         S,I,U                    S,U                                 -                -
     erasure          -                        -                                   -                S,I,U
-    firing           S,I,U                    S,I,U                               -                -
+    firing           S,I,U                    -                                   -                -
     job              S,I,U                    S,U                                 S                S(job_id)
     job_count        S,I,U                    S,I,U                               S                S,I,U
     job_entry        S,I                      -                                   -                -
@@ -35,16 +36,16 @@ RIGHTS = """
     job_line         S,I                      -                                   -                -
     job_missing      S,U(photo_id),D,I        S,D                                 -                S,D
     list_range       S,I,U                    S,U                                 S                -
-    model            S                        S                                   S                -
+    model            S                        S                                   S                S(dropped_at+model_id)
     object_event     S,I,U                    -                                   -                -
     photo            S,I,U                    S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
-    photo_result     S,U(user_id),D           S,I,U,D                             S                S,D
-    policy           -                        -                                   S                -
-    policy_effect    -                        -                                   S                -
+    photo_result     S,U(DECIDED),D           S,I,U,D                             S                S,D
+    policy           S                        -                                   S                -
+    policy_effect    S                        -                                   S                -
     policy_rule      -                        -                                   S                -
     promotion        S,I                      S                                   S                S
     queue_limit      S,I,U,D                  S                                   -                -
-    schedule         S,I,U                    S,I,U                               -                -
+    schedule         S,I,U                    S                                   -                -
     shard            S,I,U                    S,I,U                               S                -
     taxonomy         S                        S                                   S                -
     taxonomy_category S                       S                                   S                -
@@ -54,6 +55,7 @@ RIGHTS = """
 """
 BYTES = "content_rev+etag+gone_at+size+taken_at+taken_from+version_id"  # what a photo's bytes bring along
 
+DECIDED = "decision_rev+headline+masses+nodes+outcome+tags+user_id"  # and whose photo it is
 CONSENT = "consent+created_at"  # to be asked, and to be locked
 
 #: Tables whose rows are somebody's, or name keys: an API sees none of them before it has said for whom it looks.
@@ -96,10 +98,16 @@ def refused(ledger, query, because=NO):
 def expected():
     head, *lines = [line.split() for line in RIGHTS.strip().splitlines()]
     return {
-        (table, role): set() if cell == "-" else {*cell.replace("BYTES", BYTES).replace("CONSENT", CONSENT).split(",")}
+        (table, role): set() if cell == "-" else {*_spelt_out(cell).split(",")}
         for table, *cells in lines
         for role, cell in zip(head, cells, strict=True)
     }
+
+
+def _spelt_out(cell):
+    for word, columns in (("BYTES", BYTES), ("CONSENT", CONSENT), ("DECIDED", DECIDED)):
+        cell = cell.replace(word, columns)
+    return cell
 
 
 def test_each_role_may_do_this_and_no_more(ledger):
@@ -173,9 +181,9 @@ def test_ingest_lists_moves_and_subtracts(ledger, ingest, worker):
     assert ledger.photos_with("dog") == (2, 18_000)
     assert ledger.one("SELECT count(*) FROM core.thumbnail") == 2
     ingest.database.run(lambda c: jobs.add_refusals(c, second, ["d.txt: no photo"]))
-    assert ingest.database.run(lambda c: jobs.pause(c, second, "ann"))
-    assert ingest.database.run(lambda c: jobs.resume(c, second))
-    ingest.database.run(lambda c: jobs.fail(c, second, "enough"))
+    assert ingest.database.run(lambda c: control.pause(c, second, "ann"))
+    assert ingest.database.run(lambda c: control.resume(c, second))
+    ingest.database.run(lambda c: ending.fail(c, second, "enough"))
     assert ingest.job(second).state is JobState.FAILED
     ledger.check()
 
@@ -206,9 +214,9 @@ def test_a_redriver_splits_quarantines_and_ends(ledger, ingest, worker):
     assert ledger.shards(job_id, WorkState.SPLIT)
     for step in (
         lambda c: redrive.expire_ranges(c, LEASE_SECONDS),
-        redrive.publishable,
-        redrive.finish_jobs,
-        lambda c: redrive.unqueue(c, 0),
+        publish.publishable,
+        ending.finish_jobs,
+        lambda c: publish.unqueue(c, 0),
         lambda c: redrive.gather_retries(c, 512),
     ):
         worker.database.run(step)

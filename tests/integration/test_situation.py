@@ -6,7 +6,7 @@ import pytest
 from ledger_helpers import ref, wait_for, waiting
 
 from pipeline.errors import ConfigurationError
-from pipeline.ledger import breaker, jobs, redrive, roster, why, work
+from pipeline.ledger import breaker, control, ending, publish, redrive, roster, why, work
 from pipeline.ledger.roster import REDRIVER, STARTING, Sign
 from pipeline.ledger.work import RANGES
 from pipeline.store.session import Database
@@ -66,7 +66,7 @@ def test_who_is_missing(ledger, code, say):
 
 def test_a_listing(ledger, code, everybody):
     job_id = ledger.submit()
-    ledger.database.run(redrive.publishable)
+    ledger.database.run(publish.publishable)
     assert code(job_id)[0] == "published"
     lease = ledger.claim_range(job_id, owner="ingest's")
     assert code(job_id)[0] == "listing"
@@ -79,7 +79,7 @@ def test_a_listing(ledger, code, everybody):
 
 def test_the_way_of_a_shard(ledger, code, everybody):
     job_id = ledger.list(REFS, shard_photos=3)
-    ledger.database.run(redrive.publishable)
+    ledger.database.run(publish.publishable)
     assert code(job_id)[0] == "published"
     lease = ledger.claim(ledger.shards(job_id)[0].shard_id, owner=f"{QUEUE}'s")
     assert "1 worker has 1 shard in hand, 0 of 12 photos are done" in code(job_id)[1]
@@ -143,12 +143,12 @@ def test_an_open_breaker(ledger, code, say):
 def test_paused_and_ended(ledger, code, everybody):
     job_id = ledger.list(REFS)
     ledger.claim_all(job_id)
-    ledger.database.run(lambda c: jobs.pause(c, job_id, "ann@desk"))
+    ledger.database.run(lambda c: control.pause(c, job_id, "ann@desk"))
     assert code(job_id)[0] == "pausing"
     ledger.expire()
     ledger.database.run(lambda c: redrive.expire_shards(c, 512, 2.0))
     assert "ann@desk paused it at" in code(job_id)[1]
-    ledger.database.run(lambda c: jobs.fail(c, job_id, "There is no bucket b."))
+    ledger.database.run(lambda c: ending.fail(c, job_id, "There is no bucket b."))
     assert code(job_id)[1].endswith("UTC: There is no bucket b.")
 
 

@@ -13,7 +13,7 @@ from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from pipeline.ledger import jobs, redrive, roster, work
+from pipeline.ledger import ending, publish, redrive, roster, work
 from pipeline.records import Code, ItemState, Version
 from pipeline.store.totals import apply_delta, ensure_delta
 
@@ -112,11 +112,11 @@ class Life(RuleBasedStateMachine):
     def give_up_a_job(self):
         rows = self.ledger.all("SELECT job_id FROM core.job WHERE state < 10 ORDER BY 1 LIMIT 1")
         for row in rows:
-            self.ledger.database.run(lambda c, row=row: jobs.fail(c, row.job_id, "given up"))
+            self.ledger.database.run(lambda c, row=row: ending.fail(c, row.job_id, "given up"))
 
     @rule()
     def end_jobs(self):
-        ended = self.ledger.database.run(redrive.finish_jobs)
+        ended = self.ledger.database.run(ending.finish_jobs)
         assert all(self.ledger.job(job_id).waiting == 0 for job_id in ended)
 
     def deliver(self, results, leases):
@@ -133,7 +133,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self):
         """Nothing is stuck: a redriver and a worker bring every job to its end."""
         for _ in range(30):
-            self.ledger.database.run(redrive.finish_jobs)
+            self.ledger.database.run(ending.finish_jobs)
             if not self.ledger.all("SELECT FROM core.job WHERE state < 10"):
                 break
             self.come_back()
@@ -302,9 +302,9 @@ class Fire:
         run(lambda c: redrive.expire_shards(c, 512, LEASE_SECONDS))
         run(lambda c: redrive.expire_ranges(c, LEASE_SECONDS))
         run(lambda c: redrive.gather_retries(c, 5))
-        run(redrive.finish_jobs)
-        run(redrive.publishable)
-        run(lambda c: redrive.unqueue(c, 0))
+        run(ending.finish_jobs)
+        run(publish.publishable)
+        run(lambda c: publish.unqueue(c, 0))
 
     def burn(self):
         steps = [self.lister, self.lister, self.worker, self.worker, self.worker, self.redriver, self.redriver]
@@ -325,7 +325,7 @@ class Fire:
             for row in self.ledger.all("SELECT shard_id FROM core.shard WHERE state IN (0, 1)"):
                 lease = self.ledger.claim(row.shard_id)
                 self.ledger.merge([self.ledger.tagged(task, "dog") for task in self.ledger.tasks(lease)], [lease])
-            run(redrive.finish_jobs)
+            run(ending.finish_jobs)
             if not self.ledger.all("SELECT FROM core.job WHERE state < 10"):
                 return
 

@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from pipeline.ledger import jobs
-from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger.publish import INGEST_QUEUE
 from pipeline.ledger.requests import JobRequest
 from pipeline.records import WorkState
 from workers.app import create_app

@@ -1,11 +1,14 @@
-"""The stream: claim ▶ fetch ▶ decode ▶ classify ▶ roll up ▶ merge, overlapped, each step bounded.
+"""The stream: claim ▶ fetch ▶ recognise ▶ decode ▶ classify ▶ roll up ▶ merge, overlapped, each step bounded.
 
 Theory of operation
     A message rings for one shard. While the stream works it claims further pending shards of the same model, so that
     the model never waits between shards. Threads do the steps:
 
-        feeder ──▶ fetching threads ──bytes──▶ decoding threads ──rows of batches──▶ classifier ──▶ merger
-                          └───────────── photos that got no further ──────────────────────────────────▲
+        feeder ──▶ fetching ──bytes──▶ recogniser ──▶ decoding ──rows of batches──▶ classifier ──▶ merger
+                    threads                 │          threads                                        ▲
+                       └────────────────────┴─────────────┴──── photos that got no further ───────────┘
+
+    The recogniser takes out photos whose bytes the model has said something of, in this stream or in the ledger.
 
     The classifier is the caller's own thread. Each step ends when the step before it has ended, so a stream that runs
     dry and one that is told to stop end the same way: who is told to stop passes over what is not decoded yet.
@@ -20,6 +23,6 @@ Laws
    no service and no model is to blame either, it counts against the shards in hand, and at the fifth time in a row
    fails their jobs. After an error of the model its canaries tell whether it is to blame.
 
-`stream` puts the steps together; `feeder`, `intake` (fetch and decode), `classify` and `merger` are the steps; `flow`,
-`slots` and `outages` are what stands between them.
+`stream` puts the steps together; `feeder`, `intake` (fetch and decode), `recognise`, `classify` and `merger` are the
+steps; `flow`, `slots`, `twins` and `outages` are what stands between them.
 """

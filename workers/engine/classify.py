@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.annotate import annotate
+from pipeline.annotate import annotate, outcome_of
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import DeviceLost, ModelError
 from pipeline.records import Code, ItemState, PhotoResult
@@ -98,7 +98,7 @@ class Classify:
                 PhotoResult(
                     task=photo.task,
                     state=ItemState.SUCCEEDED,
-                    code=Code.ABSTAINED if note.headline is None else Code.TAGGED,
+                    code=outcome_of(note),
                     annotation=note,
                     sha256=photo.sha256,
                     taken_at=photo.taken_at,
@@ -134,4 +134,10 @@ class Classify:
 
 
 def _refused(photo: Photo, error: ModelError) -> PhotoResult:
-    return PhotoResult(task=photo.task, state=ItemState.FAILED, code=Code.MODEL_ERROR, message=str(error))
+    return PhotoResult(
+        task=photo.task,
+        state=ItemState.FAILED,
+        code=Code.MODEL_ERROR,
+        sha256=photo.sha256,
+        message=str(error),
+    )

@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from pipeline.crashpoints import Point, reached
 from pipeline.ledger import jobs, roster, work
+from pipeline.ledger.due import drop_done
 from pipeline.records import Lease, PhotoTask
 from pipeline.store.session import Database
-from workers.engine.flow import Channel
+from workers.engine.flow import Ranked
 from workers.engine.outages import Patience
 from workers.holdings import Holdings
 
@@ -28,7 +29,7 @@ class Feeder:
     database: Database
     patience: Patience
     holdings: Holdings
-    tasks: Channel[PhotoTask]
+    tasks: Ranked[PhotoTask]
     model_id: int
     owner: str  # of the leases
     lease_seconds: float
@@ -60,12 +61,12 @@ class Feeder:
     def _hand_out(self, lease: Lease) -> None:
         reached(Point.CLAIM_AFTER_COMMIT)
         self.holdings.add(lease)  # so that it is handed back, should the next step fail
-        photos = self._ask(lambda connection: _open(connection, lease))
+        photos = self._ask(lambda connection: _open(connection, lease, self.model_id))
         self.holdings.add(lease, (task.photo_id for task in photos))
         if not photos:
             self.finish(lease)
         for task in spread(photos):
-            self.tasks.put(task)
+            self.tasks.put(task, rank=lease.priority)  # before what is held, less urgent, and not begun
 
     def _claim_next(self, connection: Connection, until: float) -> Lease | None:
         """A stream ends in time, and for those who wait for its message; not while nobody could ring again.
@@ -76,14 +77,16 @@ class Feeder:
         over = time.monotonic() >= until or work.suspects_wait(connection, self.model_id)
         if over and not roster.doorbell_is_silent(connection):
             return None
-        return work.claim_next_shard(connection, self.model_id, self.owner, self.lease_seconds)
+        least = self.holdings.least_priority()
+        return work.claim_next_shard(connection, self.model_id, self.owner, self.lease_seconds, least)
 
     def _ask(self, question: Callable[[Connection], T]) -> T:
         return self.patience.outlast(lambda: self.database.run(question), "the next shard waits")
 
 
-def _open(connection: Connection, lease: Lease) -> list[PhotoTask]:
+def _open(connection: Connection, lease: Lease, model_id: int) -> list[PhotoTask]:
     jobs.start(connection, lease.job_id)
+    drop_done(connection, lease, model_id)
     return work.open_photos(connection, lease)
 
 

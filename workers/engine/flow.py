@@ -4,6 +4,8 @@ A channel has no bound of its own. What is in it belongs to a held shard, of whi
 is bounded where it lies: fetched photos by budgets, pixels by the ring of `workers.engine.slots`.
 """
 
+import itertools
+import math
 import queue
 import threading
 from collections.abc import Iterator
@@ -49,6 +51,30 @@ class Channel(Generic[T]):
         """All items until it is closed."""
         while (item := self.take()) is not None:
             yield item
+
+
+class Ranked(Channel[T]):
+    """A channel in which what is more urgent overtakes what was put before it; of equal rank, first come, first out."""
+
+    def __init__(self) -> None:
+        self._items: queue.PriorityQueue[tuple[float, int, T | _End]] = queue.PriorityQueue()  # type: ignore[assignment]
+        self._turns = itertools.count()  # no two entries are equal, so that items are never compared
+
+    def put(self, item: T, rank: int = 0) -> None:
+        """Pass it on, before all of a lower rank; never waits."""
+        self._items.put((-rank, next(self._turns), item))
+
+    def close(self) -> None:
+        """Say that nothing more will come; what has come is taken first."""
+        self._items.put((math.inf, next(self._turns), _END))
+
+    def take(self, timeout: float | None = None) -> T | None:
+        """As a channel's, foremost first."""
+        _, _, item = self._items.get(timeout=timeout)
+        if isinstance(item, _End):
+            self.close()  # for the next to ask
+            return None
+        return item
 
 
 class Budget:

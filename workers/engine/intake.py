@@ -2,6 +2,7 @@
 
 A fetching thread has one request under way at a time, a decoding thread one child of the pool. What is fetched waits as
 bytes, within two budgets; what is decoded waits as a row of a batch. A photo that gets no further is a result at once.
+Between the two `workers.engine.recognise` takes out what is known already.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Fetched:
+class Fetched:
     """A photo's bytes on their way to a decoder."""
 
     task: PhotoTask
@@ -52,7 +53,8 @@ class Intake:
     results: Channel[list[PhotoResult]]
     troubles: Troubles = field(default_factory=Troubles)  # what this process waits for
     stopping: Callable[[], bool]  # photos that are not decoded yet are passed over
-    fetched: Channel[_Fetched] = field(default_factory=Channel)
+    fetched: Channel[Fetched] = field(default_factory=Channel)
+    fresh: Channel[Fetched] = field(default_factory=Channel)  # of them, those to be decoded
 
     def fetch(self, tasks: Channel[PhotoTask]) -> None:
         """One thread's life: fetch until no more is asked for."""
@@ -63,12 +65,12 @@ class Intake:
             self.bytes_in_hand.acquire(task.size)
             data = self._tried(task, partial(self._fetch, task))
             if data is None:
-                self._let_go(task)
+                self.let_go(task)
             else:
                 began = self.holdings.begin(task.shard_id)
                 if began is not None:  # before a decoder or the model gets to see anything of it
                     self._mark_started(began)
-                self.fetched.put(_Fetched(task=task, data=data, sha256=hashlib.sha256(data).digest()))
+                self.fetched.put(Fetched(task=task, data=data, sha256=hashlib.sha256(data).digest()))
 
     def _fetch(self, task: PhotoTask) -> bytes:
         try:
@@ -80,39 +82,40 @@ class Intake:
         return data
 
     def decode(self) -> None:
-        """One thread's life: decode until no more is fetched."""
-        for photo in self.fetched:
+        """One thread's life: decode until no more is to be."""
+        for photo in self.fresh:
             if not self.stopping():
                 self._decode(photo)
-            self._let_go(photo.task)
+            self.let_go(photo.task)
 
     def abort(self) -> None:
         """No thread is to wait for another one any more."""
         self.bytes_in_hand.abort()
         self.photos_in_hand.abort()
 
-    def _decode(self, photo: _Fetched) -> None:
+    def _decode(self, photo: Fetched) -> None:
         def put(decoded: Decoded) -> None:
             row = self.slots.take()
             row.pixels[...] = decoded.pixels
             self.slots.fill(row, Photo(task=photo.task, sha256=photo.sha256, taken_at=decoded.taken_at))
 
-        self._tried(photo.task, lambda: self.decoders.decode_for(photo.data, put))
+        self._tried(photo.task, lambda: self.decoders.decode_for(photo.data, put), photo.sha256)
 
-    def _let_go(self, task: PhotoTask) -> None:
+    def let_go(self, task: PhotoTask) -> None:
+        """The photo's bytes are done with."""
         self.bytes_in_hand.release(task.size)
         self.photos_in_hand.release(1)
 
-    def _tried(self, task: PhotoTask, step: Callable[[], T]) -> T | None:
-        """What the step returns; None where the photo ends here, as a result."""
+    def _tried(self, task: PhotoTask, step: Callable[[], T], sha256: bytes | None = None) -> T | None:
+        """What the step returns; None where the photo ends here, as a result, with the hash of its bytes if known."""
         try:
             return step()
         except SkipPhoto as exc:
-            self._end(task, ItemState.FAILED, exc.code, exc)
+            self._end(task, ItemState.FAILED, exc.code, exc, sha256)
         except PhotoChanged as exc:
             self._look_again(task, exc)
         except ServiceDown as exc:
-            self._end(task, ItemState.RETRY, Code.NONE, exc)
+            self._end(task, ItemState.RETRY, Code.NONE, exc, sha256)
         return None
 
     def _look_again(self, task: PhotoTask, changed: PhotoChanged) -> None:
@@ -129,5 +132,7 @@ class Intake:
     def _ask(self, question: Callable[[Connection], None]) -> None:
         self.patience.outlast(lambda: self.database.run(question), "a photo waits")
 
-    def _end(self, task: PhotoTask, state: ItemState, code: Code, reason: Exception) -> None:
-        self.results.put([PhotoResult(task=task, state=state, code=code, message=str(reason))])
+    def _end(
+        self, task: PhotoTask, state: ItemState, code: Code, reason: Exception, sha256: bytes | None = None
+    ) -> None:
+        self.results.put([PhotoResult(task=task, state=state, code=code, sha256=sha256, message=str(reason))])

@@ -13,6 +13,7 @@ from pipeline.store.merge import Merged, merge
 from pipeline.store.session import Database
 from workers.engine.flow import Channel
 from workers.engine.outages import Patience
+from workers.engine.twins import Twins
 from workers.holdings import Holdings
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Merger:
     database: Database
     registered: Registered
     holdings: Holdings
+    twins: Twins  # of whose leaders results come by here
     patience_seconds: float  # how long a photo may be delayed before it is given up
     patience: Patience  # with a database that is away, while the results wait in memory
     photos: int = 0
@@ -44,7 +46,7 @@ class Merger:
                 arrived = []
             if arrived is None:
                 break
-            self._gather(arrived)
+            self._gather(self.twins.settled(arrived))
             if self._batch and time.monotonic() - self._oldest > LONGEST_WAIT_SECONDS:
                 self._merge()
         if self._batch:
@@ -73,6 +75,7 @@ class Merger:
         merged = self.patience.outlast(lambda: self._in_one_transaction(batch, complete), waiting)
         reached(Point.MERGE_AFTER_COMMIT)
         self.photos += len(batch)
+        self.twins.committed(batch)
         lost = {lease.work_id for lease in complete} - merged.finished
         if lost:
             log.warning("lost the lease of shards %s; their results are stored all the same", sorted(lost))

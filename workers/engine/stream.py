@@ -12,12 +12,14 @@ from pipeline.ledger import breaker, redrive, work
 from pipeline.records import Lease, PhotoResult, PhotoTask
 from workers.engine.classify import Classify
 from workers.engine.feeder import Feeder
-from workers.engine.flow import Aborted, Budget, Channel
+from workers.engine.flow import Aborted, Budget, Channel, Ranked
 from workers.engine.intake import Intake
 from workers.engine.merger import Merger
 from workers.engine.outages import Patience
+from workers.engine.recognise import Recognise
 from workers.engine.slots import Slots
 from workers.engine.timing import Effort, Stopwatch
+from workers.engine.twins import Twins
 from workers.holdings import Holdings
 from workers.workbench import Bench
 
@@ -41,14 +43,16 @@ class Stream:
         self._failure: BaseException | None = None
         self._threads: list[threading.Thread] = []
         self._holdings = Holdings()
-        self._tasks: Channel[PhotoTask] = Channel()
+        self._tasks: Ranked[PhotoTask] = Ranked()
         self._results: Channel[list[PhotoResult]] = Channel()
+        twins = Twins(self._tasks)
         self._slots = Slots(bench.buffers, lambda: bench.classifier.batch_photos)
         seconds, troubles = bench.settings.lease_seconds, bench.heart.troubles
         self._merger = Merger(
             database=bench.database,
             registered=bench.registered,
             holdings=self._holdings,
+            twins=twins,
             patience_seconds=bench.settings.patience_seconds,
             patience=Patience(seconds=seconds, troubles=troubles),  # also when stopping: what is done is merged
         )
@@ -79,6 +83,17 @@ class Stream:
             troubles=troubles,
             stopping=self._stopping,
         )
+        self._recognise = Recognise(
+            database=bench.database,
+            registered=bench.registered,
+            taxonomy=bench.taxonomy,
+            twins=twins,
+            fetched=self._intake.fetched,
+            fresh=self._intake.fresh,
+            results=self._results,
+            let_go=self._intake.let_go,
+            stopping=self._stopping,
+        )
         self._classify = Classify(
             classifier=bench.classifier,
             nodes=bench.registered.nodes,
@@ -104,7 +119,7 @@ class Stream:
             self._flow(first)
         except BaseException as exc:  # such as a thread that cannot be started: those that run must end all the same
             self._fail(exc)
-            for channel in (self._tasks, self._intake.fetched, self._results):
+            for channel in (self._tasks, self._intake.fetched, self._intake.fresh, self._results):
                 channel.close()
             for thread in self._threads:  # the next stream uses the same buffers, and what they claim is handed back
                 thread.join()
@@ -124,16 +139,21 @@ class Stream:
         tuning = self.bench.tuning
         feeding = self._thread("feed", lambda: self._feeder.feed(first))
         fetching = [self._thread("fetch", lambda: self._intake.fetch(self._tasks)) for _ in range(tuning.fetch_threads)]
+        recognising = self._thread("recognise", self._recognise.run)
         decoding = [self._thread("decode", self._intake.decode) for _ in range(tuning.decode_processes)]
         merging = self._thread("merge", lambda: self._merger.drain(self._results))
-        closing = self._thread("close", lambda: self._close(feeding, fetching, decoding))
+        closing = self._thread("close", lambda: self._close(feeding, fetching, recognising, decoding))
         self._guarded(self._classify.run)
         closing.join()
         self._results.close()  # also after a failure: what is done is merged
         merging.join()
 
     def _close(
-        self, feeding: threading.Thread, fetching: list[threading.Thread], decoding: list[threading.Thread]
+        self,
+        feeding: threading.Thread,
+        fetching: list[threading.Thread],
+        recognising: threading.Thread,
+        decoding: list[threading.Thread],
     ) -> None:
         """Tell each step that the one before it has ended."""
         feeding.join()
@@ -141,6 +161,8 @@ class Stream:
         for thread in fetching:
             thread.join()
         self._intake.fetched.close()
+        recognising.join()
+        self._intake.fresh.close()
         for thread in decoding:
             thread.join()
         self._slots.end()

@@ -6,7 +6,7 @@ from functools import lru_cache
 from celery import shared_task
 from celery.signals import worker_process_init, worker_process_shutdown
 
-from pipeline.ledger.redrive import INGEST_QUEUE
+from pipeline.ledger.publish import INGEST_QUEUE
 from pipeline.settings import Settings
 from pipeline.store.roles import Role
 from workers.drain import draining, listen

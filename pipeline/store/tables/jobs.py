@@ -118,6 +118,7 @@ job_line = Table(
     Column("code", SmallInteger),
     Column("message", Text),
     Index("job_line_photo_id_idx", "photo_id", postgresql_where=text("photo_id IS NOT NULL")),
+    Index("job_line_uri_idx", "uri", postgresql_where=text("photo_id IS NULL AND uri IS NOT NULL")),
     comment="One line of a job's input, kept where results were asked for. No state: job_item has it, by photo_id. "
     "No uri: the line named none, or its user was erased.",
 )

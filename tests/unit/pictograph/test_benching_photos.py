@@ -25,6 +25,10 @@ WHAT_STAYS = {
     "policy_effect",
     "worker",
     "breaker",
+    "promotion",
+    "schedule",
+    "queue_limit",
+    "object_event",
 }
 
 

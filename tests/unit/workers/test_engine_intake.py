@@ -84,6 +84,7 @@ class Bed:
         self.holdings.add(Lease(work_id=1, job_id=1, epoch=1), range(10**4))
         self.ledger = Ledger()
         self.slots = Slots([np.zeros((1000, 1, 1, 3), np.uint8)], lambda: 1000)
+        between: Channel = Channel()  # the step between the two is left out
         self.intake = Intake(
             database=self.ledger,
             patience=Patience(seconds=1),
@@ -95,6 +96,8 @@ class Bed:
             slots=self.slots,
             results=Channel(),
             stopping=self.stop.is_set,
+            fetched=between,
+            fresh=between,
         )
         self.tasks = Channel()
         for n, size in enumerate(sizes or [SIZE] * photos):

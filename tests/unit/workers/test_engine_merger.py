@@ -13,6 +13,7 @@ from workers.engine import merger, outages
 from workers.engine.flow import Channel
 from workers.engine.merger import Merger
 from workers.engine.outages import Patience
+from workers.engine.twins import Twins
 from workers.holdings import Holdings
 
 
@@ -55,7 +56,12 @@ def made(monkeypatch):
     for shard_id, photos in ((1, 3), (2, 2), (3, 1000)):
         holdings.add(Lease(work_id=shard_id, job_id=1, epoch=1), range(photos))
     return Recording(
-        database=None, registered=None, holdings=holdings, patience_seconds=1, patience=Patience(seconds=0.2)
+        database=None,
+        registered=None,
+        holdings=holdings,
+        twins=Twins(Channel()),
+        patience_seconds=1,
+        patience=Patience(seconds=0.2),
     )
 
 

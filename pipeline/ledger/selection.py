@@ -1,0 +1,216 @@
+"""Jobs of kind `ledger`: their photos come from the ledger and not from a place.
+
+What such a job is about is its source: `photos` (all that are not gone), `user:NAME`, or `job:NUMBER` (what that job
+failed on and may succeed with now).
+
+Laws
+1. Pages go by photo id, which never changes; a page is written in one transaction with its checkpoint, like a listing's.
+2. Nothing is looked up in the place: the ledger's version of a photo is the one that is read, and nothing is ever found
+   missing. A photo that comes while the job selects is met or not.
+3. The photos of a page are locked before they are looked at, so that an erasure either waits for the page and takes its
+   items along, or has deleted them.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import Connection, text
+
+from pipeline.errors import ConfigurationError
+from pipeline.ledger import jobs, lines, pages
+from pipeline.ledger.due import DANGEROUS, DUE, DUE_AGAIN
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.requests import Scope
+from pipeline.records import Code, ItemState, Lease, Refusal
+from pipeline.sources.rules import Rules
+
+KIND = "ledger"
+PHOTOS, USER, JOB = "photos", "user", "job"
+
+#: Failures that say nothing of the bytes: the next attempt may end otherwise.
+MAY_SUCCEED = frozenset({Code.GONE, Code.QUARANTINED, Code.MODEL_ERROR, Code.INFRASTRUCTURE, Code.FORBIDDEN})
+_MAY_SUCCEED = ", ".join(str(int(code)) for code in sorted(MAY_SUCCEED))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    """What a ledger job is about."""
+
+    what: str  # PHOTOS, USER or JOB
+    name: str = ""  # of the user
+    job_id: int = 0
+
+    @classmethod
+    def parse(cls, source: str) -> "About":
+        """From a job's source; ConfigurationError if it is about nothing that there is."""
+        what, _, name = source.partition(":")
+        if source == PHOTOS:
+            return cls(what=PHOTOS)
+        if what == USER and name:
+            return cls(what=USER, name=name)
+        if what == JOB and name.isascii() and name.isdigit() and len(name) < 19:  # noqa: PLR2004 - digits of a bigint
+            return cls(what=JOB, job_id=int(name))
+        raise ConfigurationError(f"The ledger has no {source!r}; it has photos, user:NAME and job:NUMBER.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selected:
+    """A page that was written; `cursor` is where the next one starts."""
+
+    cursor: str
+    last: bool
+
+
+_HERE = "p.gone_at IS NULL AND u.deleted_at IS NULL"
+_WITH_OWNER = "core.photo p JOIN core.app_user u ON u.user_id = p.user_id"
+_WITH_RESULT = "LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id"
+_NEXT = "ORDER BY p.photo_id LIMIT :limit"
+_WORTH_TRYING = f"(i.code IN ({_MAY_SUCCEED}) OR r.photo_id IS NULL OR r.content_rev < p.content_rev)"
+_FAILED_OF_JOB = f"""core.job_item i JOIN core.photo p ON p.photo_id = i.photo_id
+JOIN core.app_user u ON u.user_id = p.user_id {_WITH_RESULT} WHERE i.job_id = :job AND i.state = {ItemState.FAILED}"""
+
+_PHOTO_IDS = {
+    PHOTOS: f"SELECT p.photo_id FROM {_WITH_OWNER} WHERE {_HERE} AND p.photo_id > :after {_NEXT}",
+    USER: f"SELECT p.photo_id FROM {_WITH_OWNER} WHERE {_HERE} AND u.name = :user AND p.photo_id > :after {_NEXT}",
+    JOB: f"SELECT p.photo_id FROM {_FAILED_OF_JOB} AND i.photo_id > :after AND {_HERE} "
+    f"AND (:everything OR {_WORTH_TRYING}) {_NEXT}",
+}
+
+_LOCK = "SELECT FROM core.photo WHERE photo_id = ANY (CAST(:ids AS bigint[])) ORDER BY photo_id FOR KEY SHARE"
+_MET = f"""
+INSERT INTO met SELECT p.photo_id, p.user_id, {{due}}, {DANGEROUS} FROM {_WITH_OWNER} {_WITH_RESULT}
+WHERE p.photo_id = ANY (CAST(:ids AS bigint[])) AND {_HERE}"""
+
+
+def _names(field: str) -> str:
+    return f"CAST(:{field} AS text[])"
+
+
+def _begins_with_one(of: str) -> str:
+    return f"EXISTS (SELECT FROM unnest({_names(of)}) AS prefix WHERE starts_with(p.key, prefix))"
+
+
+# An exclusion wins over an inclusion; what was never asked is no consent.
+_LEFT_OUT = f"""
+SELECT p.photo_id, b.uri AS bucket, p.key, p.version_id,
+       CASE WHEN f.chosen THEN {Code.NO_CONSENT} ELSE {Code.NOT_CHOSEN} END AS code
+FROM met JOIN core.photo p USING (photo_id) JOIN core.bucket b USING (bucket_id)
+JOIN core.app_user u ON u.user_id = p.user_id
+CROSS JOIN LATERAL (SELECT
+    (cardinality({_names("include_prefixes")}) = 0 OR {_begins_with_one("include_prefixes")})
+    AND NOT {_begins_with_one("exclude_prefixes")}
+    AND (cardinality({_names("include_users")}) = 0 OR u.name = ANY ({_names("include_users")}))
+    AND u.name <> ALL ({_names("exclude_users")}) AS chosen) AS f
+WHERE NOT f.chosen OR :need_consent AND u.consent IS NOT TRUE ORDER BY p.photo_id"""
+_REASONS = {
+    Code.NOT_CHOSEN: "is left out by a rule of the job.",
+    Code.NO_CONSENT: "belongs to somebody who has not consented.",
+}
+
+
+def check(connection: Connection, source: str) -> None:
+    """Raise ConfigurationError if there is no such user or job."""
+    about = About.parse(source)
+    if about.what == JOB:
+        jobs.find(connection, about.job_id)
+    if about.what == USER:
+        query = text("SELECT FROM core.app_user WHERE name = :name AND deleted_at IS NULL")
+        if connection.execute(query, {"name": about.name}).first() is None:
+            raise ConfigurationError(f"There is no user {about.name!r}; `tags.photo` names the owners of all photos.")
+
+
+def record_selected(
+    connection: Connection, job: Job, lease: Lease, cursor: str | None, limit: int, shard_photos: int
+) -> Selected:
+    """Write the next page of a ledger job: items, shards, counts, checkpoint.
+
+    Raises:
+        LeaseLost: someone else selects for this job now; nothing is written.
+    """
+    about = About.parse(job.source)
+    ids = photo_ids(connection, about, job.scope, job.model_id, cursor, limit)
+    following = str(ids[-1]) if ids else cursor or "0"
+    pages.create_met(connection)
+    connection.execute(text(_LOCK), {"ids": ids})
+    connection.execute(text(_MET.format(due=due(about, job.scope))), {"ids": ids, "model": job.model_id})
+    refused = _leave_out(connection, job.rules)
+    met: int = connection.execute(text("SELECT count(*) FROM met")).scalar_one()
+    before = pages.checkpoint(connection, lease, following, met + len(refused))
+    new = pages.make_items(connection, job, shard_photos)
+    if job.keeps_lines:
+        lines.keep_selected(connection, job, before, refused)
+    _count(connection, job, met, len(new), refused)
+    if cursor is None and about.what == JOB:
+        jobs.add_notes(connection, job.job_id, _left_alone(connection, job, about.job_id))
+    return Selected(cursor=following, last=len(ids) < limit)
+
+
+def photo_ids(
+    connection: Connection, about: About, scope: Scope, model_id: int, cursor: str | None, limit: int
+) -> list[int]:
+    """The next photos that a job about this meets, after a cursor."""
+    query = _PHOTO_IDS[about.what]
+    values = {"after": int(cursor or 0), "limit": limit, "user": about.name, "job": about.job_id, "model": model_id}
+    values["everything"] = scope is Scope.ALL
+    return list(connection.execute(text(query), {k: v for k, v in values.items() if f":{k}" in query}).scalars())
+
+
+def due(about: About, scope: Scope) -> str:
+    """The condition under which a job about this works on a photo."""
+    return DUE_AGAIN if about.what == JOB and scope is not Scope.ALL else DUE[scope]
+
+
+def _leave_out(connection: Connection, rules: Rules) -> list[Refusal]:
+    """Take what the rules leave out from `met`; where there are none, nobody is asked."""
+    if rules == Rules():
+        return []
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(rules).items()}
+    rows = connection.execute(text(_LEFT_OUT), values).all()
+    connection.execute(
+        text("DELETE FROM met WHERE photo_id = ANY (CAST(:ids AS bigint[]))"), {"ids": [row.photo_id for row in rows]}
+    )
+    return [
+        Refusal(
+            name=row.key,
+            code=Code(row.code),
+            reason=_REASONS[Code(row.code)],
+            uri=lines.uri(row.bucket, row.key),
+            version_id=row.version_id,
+        )
+        for row in rows
+    ]
+
+
+def _count(connection: Connection, job: Job, met: int, due: int, refused: Sequence[Refusal]) -> None:
+    unchanged = pages.unchanged(connection)
+    counts = Counter((ItemState.EXCLUDED, refusal.code) for refusal in refused)
+    counts[ItemState.PENDING, Code.NONE] = due
+    counts[ItemState.SKIPPED_UNCHANGED, Code.NONE] = unchanged
+    counts[ItemState.DUPLICATE, Code.LISTED_TWICE] = met - due - unchanged
+    pages.add_counts(connection, job.job_id, counts)
+    jobs.add_refusals(connection, job.job_id, [f"{refusal.name}: {refusal.reason}" for refusal in refused])
+
+
+_UNTRIED = f"""
+SELECT (SELECT coalesce(sum(photos), 0)::bigint FROM core.job_count
+        WHERE job_id = :job AND state = {ItemState.FAILED}) AS failed,
+       count(*) FILTER (WHERE {_HERE}) AS here, count(*) FILTER (WHERE {_HERE} AND NOT {_WORTH_TRYING}) AS hopeless
+FROM {_FAILED_OF_JOB}"""
+
+
+def _left_alone(connection: Connection, job: Job, failed_job: int) -> list[str]:
+    """Sentences about the failures of a job that this one does not try again."""
+    row = connection.execute(text(_UNTRIED), {"job": failed_job, "model": job.model_id}).one()
+    notes = []
+    if row.failed > row.here:
+        notes.append(
+            f"{row.failed - row.here:,} failures of job {failed_job} are of photos that the ledger does not have, or "
+            "that are gone; run the job over its source again for those."
+        )
+    if row.hopeless and job.scope is not Scope.ALL:
+        notes.append(
+            f"{row.hopeless:,} failures of job {failed_job} are of bytes that cannot be tagged, and those have not "
+            "changed; `--scope all` tries them all the same."
+        )
+    return notes
