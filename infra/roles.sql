@@ -55,6 +55,7 @@ WHERE password <> '' \gexec
 SELECT format('GRANT %I TO %I', role, login)
 FROM (VALUES ('pictograph-api', 'pictograph_api'), ('pictograph-ingest', 'pictograph_ingest'),
              ('pictograph-annotate', 'pictograph_worker'), ('pictograph-redriver', 'pictograph_worker'),
+             ('pictograph-redriver', 'pictograph_ingest'),  -- it submits the jobs of schedules
              ('pictograph-eraser', 'pictograph_eraser'), ('pictograph-analyst', 'pictograph_analyst'))
     AS given (login, role)
 JOIN pg_roles ON rolname = login \gexec

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from pictograph.supervisor import Supervisor
 from pipeline.errors import ServiceDown
 from pipeline.ledger import jobs, roster
+from pipeline.ledger.control import held_by_window
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
 from pipeline.records import Code, ItemState, JobState
@@ -76,7 +77,7 @@ def seconds(job: Job) -> float:
 
 def rate(job: Job) -> float:
     """Photos fetched and looked at per second of the job; 0 if there were none."""
-    photos = job.count(ItemState.SUCCEEDED, ItemState.FAILED)
+    photos = job.tagged + job.count(ItemState.FAILED)
     return photos / max(seconds(job), 0.001) if photos else 0.0
 
 
@@ -128,19 +129,20 @@ def follow(
 
 def _draw(progress: Progress, bar: TaskID, job: Job, *, alone: bool) -> None:
     open_total = None if job.listing and not job.total else job.total - _settled_by_listing(job)
-    done = job.count(ItemState.SUCCEEDED, ItemState.FAILED, ItemState.CANCELLED)
+    done = job.tagged + job.count(ItemState.FAILED, ItemState.CANCELLED)
     troubles = [f"{n} {code.name.lower().replace('_', ' ')}" for code, n in job.by_code(ItemState.FAILED).items()]
     if job.count(ItemState.RETRY):
         troubles.append(f"{job.count(ItemState.RETRY)} to be tried again")
     doing = "waiting for a worker" if alone else "listing" if job.listing else "tagging"
-    doing = job.condition if job.state is JobState.PAUSED else doing
+    doing = job.condition if job.state in (JobState.PAUSED, JobState.CANCELLING) else doing
     progress.update(
         bar, description=f"job {job.job_id}: {doing}", total=open_total, completed=done, failures=", ".join(troubles)
     )
 
 
 def _settled_by_listing(job: Job) -> int:
-    return job.count(ItemState.SKIPPED_UNCHANGED, ItemState.DUPLICATE, ItemState.EXCLUDED, ItemState.ERASED)
+    twice = job.counts.get((ItemState.DUPLICATE, Code.LISTED_TWICE), 0)
+    return twice + job.count(ItemState.SKIPPED_UNCHANGED, ItemState.EXCLUDED, ItemState.ERASED)
 
 
 class _Watch:
@@ -194,5 +196,10 @@ class _Watch:
 
 def _rests(job: Job) -> str:
     who, when = job.paused_by or "somebody", f" at {job.paused_at:%H:%M:%S} UTC" if job.paused_at else ""
-    resume = f"`pictograph jobs resume {job.job_id}`"
-    return f"Job {job.job_id} was paused by {who}{when}; still waiting: {resume} lets it go on."
+    until = f" until {job.pause_until:%Y-%m-%d %H:%M:%S} UTC" if job.pause_until else ""
+    if held_by_window(job):
+        resume = f"`pictograph jobs resume {job.job_id} --ignore-window` lets it go on now"
+        return f"Job {job.job_id} rests{until}, as its {who} is closed; still waiting: {resume}."
+    why = f" ({job.pause_reason.rstrip('.')})" if job.pause_reason else ""
+    resume = f"`pictograph jobs resume {job.job_id}` lets it go on"
+    return f"Job {job.job_id} was paused by {who}{when}{until}{why}; still waiting: {resume}."

@@ -53,6 +53,7 @@ class Supervisor:
     """Runs `pictograph ...` commands as child processes, with their output in the data folder's logs."""
 
     settings: Settings
+    commands: tuple[tuple[str, ...], ...] = WORKERS  # what it runs
     _lock: int | None = field(default=None, init=False)
     _setpriv: str = field(default="", init=False)
     _failure: str = field(default="", init=False)  # why the workers cannot run; for the user to mend
@@ -116,7 +117,7 @@ class Supervisor:
     def _run(self) -> None:
         watchdog = Watchdog(self.settings, self._ages)
         try:
-            for arguments in WORKERS:
+            for arguments in self.commands:
                 self._processes.append(_Process(arguments, self._spawn(arguments), time.monotonic()))
             watchdog.start()
             while not self._stop.wait(WATCH_SECONDS):

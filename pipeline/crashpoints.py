@@ -32,6 +32,8 @@ class Point(StrEnum):
     REDRIVE_AFTER_UPDATE = "redrive.after_update"
     SPLIT_MID = "split.mid"
     ERASE_MID = "delete.mid"
+    SCHEDULE_BEFORE_COMMIT = "schedule.before_commit"
+    DELIVER_BEFORE_COMMIT = "deliver.after_send_before_commit"
 
 
 _handler: Handler | None = None

@@ -121,14 +121,23 @@ class Refusal:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Removed:
+    """An object that is not there any more: what the ledger has of it is to be subtracted."""
+
+    bucket: str  # as in `PhotoRef`
+    key: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Page:
     """One step of a listing; `cursor` is where the next one starts."""
 
     refs: tuple[PhotoRef, ...]
     refusals: tuple[Refusal, ...]
-    gone: tuple[Refusal, ...]  # named by the manifest, but not there
+    gone: tuple[Refusal, ...]  # named by a manifest, but not there, or closed to us: they failed, as `code` says
     cursor: str
     last: bool
+    removed: tuple[Removed, ...] = ()  # told by events; no photos of the job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

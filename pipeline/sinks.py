@@ -17,7 +17,7 @@ from pipeline.sources.s3 import S3Access, translated
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
-PART_BYTES = 16 * 1024 * 1024  # S3 takes 10,000 parts: 160 GB
+PART_BYTES = 8 * 1024 * 1024  # S3 takes 10,000 parts: 80 GB, or some 150 million lines
 
 
 class Sink(Protocol):
@@ -99,7 +99,7 @@ class LocalFile:
             yield
         except OSError as exc:
             raise ConfigurationError(
-                f"{self.path} cannot be written on the machine of the ingest worker ({exc.strerror}); make room or give "
+                f"{self.path} cannot be written on the machine of the ingest worker ({exc.strerror}); make room, give "
                 "it the right to, or name another place."
             ) from exc
 

@@ -43,9 +43,10 @@ def taken_in(raw: object, queue: str) -> _Raw:
         raise ValueError("it has no headers or no properties")
     if raw.get("content-type") != "application/json" or raw.get("content-encoding") != "utf-8":
         raise ValueError("it is not JSON in UTF-8")
-    task = TASKS["ingest" if queue == INGEST_QUEUE else "annotate"]
-    if headers.get("task") != task:
-        raise ValueError(f"its task is not {task}")
+    tasks = [TASKS[kind] for kind in (("ingest", "deliver") if queue == INGEST_QUEUE else ("annotate",))]
+    task = headers.get("task")
+    if task not in tasks:
+        raise ValueError(f"its task is not {' or '.join(tasks)}")
     if "compression" in headers or properties.get("body_encoding") != "base64":
         raise ValueError("its body is not plain base64")
     return _message(task, _id_in(raw.get("body")), queue)

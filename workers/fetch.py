@@ -3,8 +3,8 @@
 Laws
 1. A body counts only if it has exactly the listed length, and over a line without TLS the MD5 that its ETag may be
    (`workers/integrity.py`); anything else is trouble on the way, and retried.
-2. Every request names the listed version (`If-Match`). A refusal is looked into with a HEAD: some servers answer 412
-   for an object that is gone.
+2. Every request names the listed ETag (`If-Match`), and the version where a manifest pins one. A refusal is looked
+   into with a HEAD: some servers answer 412 for an object that is gone.
 3. Only a photo is to blame, never its place: "gone" needs a bucket or folder that is there, "forbidden" needs one that
    still lets us in. A place that is away, or closed as a whole, is trouble, and retried.
 4. Listing and fetching use one identity: the credentials are those of boto3.
@@ -56,6 +56,7 @@ from workers.integrity import Integrity
 from workers.pace import Pace
 
 if TYPE_CHECKING:
+    from obstore import GetOptions
     from obstore.store import S3Config
 
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class Fetcher:
         self._allowed.check_photo(task.bucket, task.key)
         if task.bucket == LOCAL:
             return self._locally(task, lambda: local_version(task.key))
-        return self._slowly(task, lambda: self._objects.head(task.bucket, task.key))
+        return self._slowly(task, lambda: self._objects.head(task.bucket, task.key, task.version_id))
 
     def _read_local(self, task: PhotoTask) -> bytes:
         data = self._locally(task, lambda: read_local(task.key, task.etag, self._max_bytes))
@@ -151,7 +152,7 @@ class Fetcher:
             return self._read(task)  # obstore would drop the slash, and ask for another object
         store = self._slowly(task, lambda: self._store(task.bucket))
         try:
-            answer = obstore.get(store, task.key, options={"if_match": f'"{task.etag}"'})
+            answer = obstore.get(store, task.key, options=_options(task))
             if answer.meta["size"] != task.size:  # not read at all: it may be larger than what there is memory for
                 raise ServiceDown(f"{what} comes with {answer.meta['size']} bytes, listed were {task.size}.")
             reached(Point.FETCH_MID_BODY)
@@ -173,7 +174,9 @@ class Fetcher:
         return data
 
     def _read(self, task: PhotoTask) -> bytes:
-        return self._slowly(task, lambda: self._objects.read(task.bucket, task.key, task.etag, task.size))
+        return self._slowly(
+            task, lambda: self._objects.read(task.bucket, task.key, task.etag, task.size, task.version_id)
+        )
 
     def _slowly(self, task: PhotoTask, ask: Callable[[], T]) -> T:
         """The slower way, with exact keys and exact errors; a place that is wrong is trouble, no fault of the photo."""
@@ -218,3 +221,9 @@ class Fetcher:
         if session.get_credentials() is None:
             raise NoCredentialsError
         return Boto3CredentialProvider(session, ttl=CREDENTIALS_LIVE)
+
+
+def _options(task: PhotoTask) -> "GetOptions":
+    """Exactly the bytes that were listed, and no others."""
+    match = f'"{task.etag}"'
+    return {"if_match": match} if task.version_id is None else {"if_match": match, "version": task.version_id}

@@ -2,19 +2,22 @@
 
 import logging
 import threading
+from collections.abc import Sequence
 from functools import partial
 
 from sqlalchemy import Connection
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import ConfigurationError, LeaseLost, ServiceDown
-from pipeline.ledger import decide, ending, jobs, redrive, selection, work
+from pipeline.ledger import decide, ending, events, jobs, redrive, selection, users, work
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.records import Lease, Page
 from pipeline.settings import Settings
 from pipeline.sources.allowed import Allowed
+from pipeline.sources.events import EventEntry
 from pipeline.sources.opening import open_source
+from pipeline.sources.rules import Rules, apply_rules
 from pipeline.sources.s3 import S3Access
 from pipeline.sources.source import Interval
 from pipeline.sources.user_rule import UserRule
@@ -96,16 +99,20 @@ def _list_pages(
     """Whether the range is finished."""
     database = heart.database
     rule = UserRule.parse(job.user_rule, job.fixed_user)
-    source = open_source(job.kind, job.source, rule, S3Access.of(settings), Allowed.of(settings))
+    told = partial(_entries, database, job.job_id)
+    source = open_source(job.kind, job.source, rule, S3Access.of(settings), Allowed.of(settings), told)
     with database.transaction() as connection:
         cursor = work.cursor_of(connection, lease)
     for _ in range(PAGES_PER_TASK):
         if stop.is_set() or not database.run(lambda c: jobs.goes_on(c, job.job_id)):
             return False
-        page = source.page(cursor, settings.page_keys)
+        met = source.page(cursor, settings.page_keys)
         holdings.moved()
         heart.troubles.over(STORE)
-        database.run(partial(_write, settings, job, lease, page, source.covered(cursor, page)))
+        page, covered = _chosen(database, job, met), source.covered(cursor, met)
+        if page.removed:
+            database.run(partial(events.subtract, lease=lease, removed=page.removed))
+        database.run(partial(_write, settings, job, lease, page, covered))
         reached(Point.LIST_AFTER_COMMIT)
         if page.last:
             # A transaction of its own: a crash before it lists one more page, an empty one, and comes back here.
@@ -113,6 +120,18 @@ def _list_pages(
             return True
         cursor = page.cursor
     return False
+
+
+def _entries(database: Database, job_id: int, after: int, limit: int) -> Sequence[EventEntry]:
+    return database.run(lambda c: events.entries(c, job_id, after, limit))
+
+
+def _chosen(database: Database, job: Job, page: Page) -> Page:
+    """The page without what the job's rules leave out; where there are none, nobody is asked about anybody."""
+    if job.rules == Rules():
+        return page
+    owners = sorted({ref.user for ref in page.refs})
+    return apply_rules(page, job.rules, database.run(lambda c: users.standings(c, owners)))
 
 
 def _write(

@@ -1,7 +1,8 @@
 """The redriver: the loop around `pipeline.ledger.redrive`. Any number of them may run.
 
-Each tick: expired leases end, lost messages are taken back, waiting photos return, jobs end, and what there is room
-for is published. The broker may be away or wiped at any time: its epoch key tells, and the ledger is all there is.
+Each tick: expired leases end, lost messages are taken back, waiting photos return, jobs end, what there is room for is
+published, and schedules that are due are fired. The broker may be away or wiped at any time: its epoch key tells, and
+the ledger is all there is.
 """
 
 import logging
@@ -17,12 +18,14 @@ from functools import partial
 import redis
 from celery import Celery
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import PictographError, ServiceDown
-from pipeline.ledger import control, ending, publish, redrive, roster
+from pipeline.ledger import control, delivery, ending, publish, redrive, roster, schedule
 from pipeline.ledger.roster import REDRIVER, Sign
 from pipeline.settings import Settings
+from pipeline.store.roles import Role, act_as
 from pipeline.store.session import Database
 from workers.ledger import worker_id
 from workers.send import ring
@@ -30,6 +33,7 @@ from workers.send import ring
 log = logging.getLogger(__name__)
 
 EPOCH_KEY = "pictograph:epoch"
+MOST_FIRINGS = 100  # in one tick; the rest is due at the next
 
 
 @dataclass
@@ -73,20 +77,24 @@ class Redriver:
         """
         self._end_what_is_over()
         if self._broker_was_wiped():
-            taken_back = self.database.run(lambda c: publish.unqueue(c, 0))
+            taken_back = self.database.run(lambda c: publish.unqueue(c, 0) + delivery.unqueue(c, 0))
             log.info("the broker is new or was wiped: %d messages will be sent again", taken_back)
             self._mark_broker()  # last: whoever is killed before it leaves this to the next tick
         self._publish()
+        self._fire()
 
     def _end_what_is_over(self) -> None:
         shard_photos = self.settings.shard_photos
         expired = self.database.run(lambda c: redrive.expire_shards(c, shard_photos, self.settings.lease_seconds))
         ranges = self.database.run(lambda c: redrive.expire_ranges(c, self.settings.lease_seconds))
-        stale = self.database.run(lambda c: publish.unqueue(c, self.settings.stale_seconds))
+        deliveries = self.database.run(delivery.expire)
+        age = self.settings.stale_seconds
+        stale = self.database.run(lambda c: publish.unqueue(c, age) + delivery.unqueue(c, age))
         due = self.database.run(lambda c: redrive.gather_retries(c, shard_photos))
         finished = self.database.run(ending.finish_jobs) + self._keep_orders()
         self.database.run(roster.forget_dead_workers)
-        for what, count in {**expired, "ranges expired": ranges, "stale": stale, "retried": due}.items():
+        ended = {"ranges expired": ranges, "deliveries expired": deliveries, "stale": stale, "retried": due}
+        for what, count in {**expired, **ended}.items():
             if count:
                 log.info("%s: %d", what, count)
         for job_id in finished:
@@ -111,15 +119,27 @@ class Redriver:
             self.broker.set(EPOCH_KEY, "1")
 
     def _publish(self) -> None:
-        bells = self.database.run(publish.publishable)
+        bells = self.database.run(lambda c: publish.publishable(c) + delivery.publishable(c))
         for n, bell in enumerate(bells):
             reached(Point.PUBLISH_AFTER_COMMIT)
             try:
                 ring(self.app, bell.kind, bell.queue, bell.work_id)
             except Exception:  # whatever it was: nobody has been rung for the rest
                 self.database.run(partial(publish.take_back, bells=bells[n:]))
+                self.database.run(partial(delivery.take_back, bells=bells[n:]))
                 raise
             reached(Point.PUBLISH_AFTER_SEND)
+
+    def _fire(self) -> None:
+        """Fire the schedules that are due, each in a transaction of its own, as who may submit jobs."""
+        if not self.database.run(schedule.is_due):
+            return
+        for _ in range(MOST_FIRINGS):
+            fired = self.database.run(_fire_as_ingest)
+            if fired is None:
+                return
+            what = f"job {fired.job_id}" if fired.job_id else fired.note
+            log.info("schedule %s, due at %s: %s", fired.schedule, fired.due_at.isoformat(), what)
 
     def _note(self, down: str) -> None:
         if down and not self._down:
@@ -164,6 +184,11 @@ class Redriver:
             self.database.run(lambda connection: roster.forget_worker(connection, self._worker_id))
         except PictographError as exc:
             log.info("leaving without a word: %s", exc)
+
+
+def _fire_as_ingest(connection: Connection) -> schedule.Firing | None:
+    act_as(connection, Role.INGEST)
+    return schedule.fire_next(connection)
 
 
 @contextmanager

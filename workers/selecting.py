@@ -1,4 +1,4 @@
-"""Jobs of kind `ledger` in an ingest worker: pages of the ledger's own photos, each a transaction with its checkpoint."""
+"""Ledger jobs in an ingest worker: pages of the ledger's own photos, each a transaction with its checkpoint."""
 
 import threading
 from functools import partial

@@ -14,12 +14,13 @@ from pipeline.errors import ServiceDown
 
 ANNOTATE = "pictograph.annotate"
 INGEST = "pictograph.ingest"
+DELIVER = "pictograph.deliver"
 
-TASKS = {"annotate": ANNOTATE, "ingest": INGEST}
+TASKS = {"annotate": ANNOTATE, "ingest": INGEST, "deliver": DELIVER}
 
 
 def ring(app: Celery, kind: str, queue: str, work_id: int) -> None:
-    """Send "start here" for a shard ("annotate") or a key range ("ingest"). Safe to repeat, safe to lose.
+    """Send "start here" for a shard ("annotate"), a key range ("ingest") or a delivery. Safe to repeat, safe to lose.
 
     Raises:
         ServiceDown: the broker does not take it.

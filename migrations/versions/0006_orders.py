@@ -154,6 +154,7 @@ CREATE TABLE core.job_entry (
     deleted boolean NOT NULL DEFAULT false,
     CONSTRAINT job_entry_pkey PRIMARY KEY (job_id, line),
     CONSTRAINT job_entry_job_id_fkey FOREIGN KEY (job_id) REFERENCES core.job (job_id));
+CREATE INDEX job_entry_key_idx ON core.job_entry (key);
 COMMENT ON TABLE core.job_entry IS 'An object that a job of kind events is about; its input, kept in the ledger.';
 """
 
@@ -169,11 +170,17 @@ GRANT SELECT, INSERT, UPDATE ON core.schedule, core.firing TO {INGEST};
 GRANT SELECT ON core.schedule TO {WORKER};
 GRANT SELECT, INSERT, UPDATE ON core.delivery TO {INGEST};
 GRANT SELECT, UPDATE ON core.delivery TO {WORKER};
+GRANT SELECT ON core.delivery TO {API};
+ALTER TABLE core.delivery ENABLE ROW LEVEL SECURITY;
+CREATE POLICY whose ON core.delivery FOR SELECT TO {API}
+    USING ((SELECT current_setting('pictograph.tenant', true) = 'on'));
+CREATE POLICY everything ON core.delivery TO {INGEST}, {WORKER}, {ERASER} USING (true) WITH CHECK (true);
 GRANT SELECT ON core.category, core.policy, core.policy_effect, core.active_effect TO {INGEST};
 GRANT SELECT, INSERT, UPDATE, DELETE ON core.queue_limit TO {INGEST};
 GRANT SELECT ON core.queue_limit TO {WORKER};
 GRANT SELECT, INSERT, UPDATE ON core.object_event TO {INGEST};
 GRANT SELECT, INSERT ON core.job_entry TO {INGEST};
+GRANT SELECT, DELETE ON core.object_event, core.job_entry TO {ERASER};
 GRANT SELECT, INSERT ON core.job_line TO {INGEST};
 """
 

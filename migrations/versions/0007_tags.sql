@@ -38,12 +38,12 @@ SELECT r.code::smallint, r.state, r.reason, r.meaning FROM (VALUES
 CREATE VIEW tags.model AS
 SELECT m.model_id, m.name AS model, encode(m.fingerprint, 'hex') AS fingerprint, t.name AS taxonomy, t.labels,
        m.created_at AS registered_at, coalesce(m.model_id = newest.model_id, false) AS active, own.promoted_at,
-       own.promoted_by, d.revision AS decision_revision, d.threshold / 10000.0 AS threshold, m.dropped_at,
+       own.promoted_by, d.revision AS decision_revision, round(d.threshold / 10000.0, 4) AS threshold, m.dropped_at,
        coalesce((SELECT sum(c.mass) / 10000 FROM core.category_total c
                  WHERE c.model_id = m.model_id AND c.node = root.node), 0)::bigint AS photos
 FROM core.model m JOIN core.taxonomy t USING (taxonomy_id)
 JOIN core.taxonomy_category root ON root.taxonomy_id = m.taxonomy_id AND root.position = 0
-LEFT JOIN (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1) AS newest ON true
+LEFT JOIN core.active_model newest ON true
 LEFT JOIN LATERAL (SELECT promoted_at, promoted_by FROM core.promotion p WHERE p.model_id = m.model_id
                    ORDER BY promotion_id DESC LIMIT 1) AS own ON true
 LEFT JOIN LATERAL (SELECT revision, threshold FROM core.decision d WHERE d.model_id = m.model_id
@@ -75,14 +75,14 @@ WHERE NOT c.area_only AND NOT coalesce(e.hidden, false) AND m.dropped_at IS NULL
 
 CREATE VIEW tags.category WITH (security_barrier) AS
 SELECT * FROM tags.category_all_models
-WHERE model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1);
+WHERE model_id = (SELECT model_id FROM core.active_model);
 
 CREATE VIEW tags.category_closure WITH (security_barrier) AS
 SELECT a.node AS ancestor, d.node AS descendant, t.distance, a.wnid AS ancestor_wnid, a.name AS ancestor_name,
        d.wnid AS descendant_wnid, d.name AS descendant_name
 FROM core.model m JOIN core.category_closure t USING (taxonomy_id)
 JOIN core.category a ON a.node = t.ancestor JOIN core.category d ON d.node = t.descendant
-WHERE m.model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1)
+WHERE m.model_id = (SELECT model_id FROM core.active_model)
   AND NOT EXISTS (SELECT FROM core.active_effect e WHERE e.taxonomy_id = m.taxonomy_id AND e.hidden
                   AND e.node IN (t.ancestor, t.descendant));
 
@@ -104,7 +104,7 @@ WHERE u.deleted_at IS NULL AND p.gone_at IS NULL AND m.dropped_at IS NULL;
 
 CREATE VIEW tags.photo WITH (security_barrier) AS
 SELECT * FROM tags.photo_all_models
-WHERE model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1);
+WHERE model_id = (SELECT model_id FROM core.active_model);
 
 CREATE VIEW tags.photo_tag_all_models WITH (security_barrier) AS
 SELECT m.name AS model, m.model_id, r.photo_id, u.name AS "user", c.node, c.wnid, c.name,
@@ -122,7 +122,7 @@ WHERE u.deleted_at IS NULL AND m.dropped_at IS NULL
 
 CREATE VIEW tags.photo_tag WITH (security_barrier) AS
 SELECT * FROM tags.photo_tag_all_models
-WHERE model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1);
+WHERE model_id = (SELECT model_id FROM core.active_model);
 
 CREATE VIEW tags.user_category_all_models WITH (security_barrier) AS
 SELECT m.name AS model, m.model_id, u.name AS "user", c.node, c.wnid, c.name,
@@ -141,7 +141,7 @@ WHERE NOT c.area_only AND t.mass > coalesce(owed.mass, 0) AND NOT coalesce(e.hid
 
 CREATE VIEW tags.user_category WITH (security_barrier) AS
 SELECT * FROM tags.user_category_all_models
-WHERE model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1);
+WHERE model_id = (SELECT model_id FROM core.active_model);
 
 -- A photo lies in one month, so months add up to user_category, in both counts.
 CREATE VIEW tags.user_category_monthly WITH (security_barrier) AS
@@ -158,7 +158,7 @@ FROM (
         SELECT sum(x.times * r.masses[array_position(r.nodes, x.node)]) AS mass
         FROM unnest(e.minus, e.times) AS x(node, times)
     ) AS owed ON true
-    WHERE m.model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1)
+    WHERE m.model_id = (SELECT model_id FROM core.active_model)
       AND NOT coalesce(e.hidden, false)
     GROUP BY 1, 2, 3, 4, 5) AS h
 JOIN core.app_user u USING (user_id) JOIN core.category c ON c.node = h.node
@@ -184,7 +184,7 @@ WHERE NOT c.area_only AND t.mass > coalesce(owed.mass, 0) AND NOT coalesce(e.hid
 
 CREATE VIEW tags.category_total WITH (security_barrier) AS
 SELECT * FROM tags.category_total_all_models
-WHERE model_id = (SELECT model_id FROM core.promotion ORDER BY promotion_id DESC LIMIT 1);
+WHERE model_id = (SELECT model_id FROM core.active_model);
 
 CREATE VIEW tags.job AS
 SELECT j.job_id, j.kind, j.source, m.name AS model, j.model_id, j.scope, j.priority,
@@ -217,60 +217,69 @@ FROM core.job_item i JOIN core.photo p USING (photo_id) JOIN core.app_user u USI
 LEFT JOIN tags.reason s ON s.code = i.code
 WHERE u.deleted_at IS NULL;
 
--- What must never be. Results are compared along edges of the graph, whose ancestors are one step away.
+-- What must never be; of a model that is being dropped, totals may be there without results. Results are compared along edges of the graph, whose ancestors are one step away.
 CREATE VIEW tags.incoherence WITH (security_barrier) AS
-SELECT 'parent below child' AS kind, r.model_id, r.photo_id, NULL::text AS "user", child.wnid,
-       format('%s has %s and %s above it %s', child.name, r.mass, parent.name,
-              coalesce(r.masses[array_position(r.nodes, edge.ancestor)], 0)) AS detail
-FROM (SELECT model_id, photo_id, nodes, masses, unnest(nodes) AS node, unnest(masses) AS mass
-      FROM core.photo_result) AS r
-JOIN core.model m USING (model_id)
-JOIN core.category_closure edge ON (edge.taxonomy_id, edge.descendant) = (m.taxonomy_id, r.node) AND edge.distance = 1
-JOIN core.category child ON child.node = r.node JOIN core.category parent ON parent.node = edge.ancestor
-WHERE coalesce(r.masses[array_position(r.nodes, edge.ancestor)], 0) < r.mass
-UNION ALL
-SELECT 'root not 10000', r.model_id, r.photo_id, NULL, c.wnid, format('%s has %s', c.name, coalesce(
-    r.masses[array_position(r.nodes, root.node)]::text, 'nothing'))
-FROM core.photo_result r JOIN core.model m USING (model_id)
-JOIN core.taxonomy_category root ON root.taxonomy_id = m.taxonomy_id AND root.position = 0
-JOIN core.category c ON c.node = root.node
-WHERE r.outcome IN (1, 2) AND r.masses[array_position(r.nodes, root.node)] IS DISTINCT FROM 10000
-UNION ALL
-SELECT 'total unlike recount', model_id, NULL, u.name, c.wnid,
-       format('%s is said to have %s photos and a mass of %s, and has %s and %s', c.name, coalesce(t.photos, 0),
-              coalesce(t.mass, 0), coalesce(n.photos, 0), coalesce(n.mass, 0))
-FROM (SELECT model_id, user_id, node, count(*) FILTER (WHERE node = ANY (tags)) AS photos, sum(mass)::bigint AS mass
-      FROM (SELECT model_id, user_id, tags, unnest(nodes) AS node, unnest(masses) AS mass FROM core.photo_result) AS r
-      GROUP BY 1, 2, 3) AS n
-FULL JOIN core.user_category t USING (model_id, user_id, node)
-LEFT JOIN core.app_user u USING (user_id) LEFT JOIN core.category c USING (node)
-WHERE (coalesce(n.photos, 0), coalesce(n.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))
-UNION ALL
-SELECT 'total unlike recount', model_id, NULL, NULL, c.wnid,
-       format('%s is said to have %s photos and a mass of %s, and its users have %s and %s', c.name,
-              coalesce(t.photos, 0), coalesce(t.mass, 0), coalesce(n.photos, 0), coalesce(n.mass, 0))
-FROM (SELECT model_id, node, sum(photos) AS photos, sum(mass) AS mass FROM core.user_category GROUP BY 1, 2) AS n
-FULL JOIN (SELECT model_id, node, sum(photos) AS photos, sum(mass) AS mass FROM core.category_total
-           GROUP BY 1, 2) AS t USING (model_id, node)
-LEFT JOIN core.category c USING (node)
-WHERE (coalesce(n.photos, 0), coalesce(n.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))
-UNION ALL
-SELECT 'duplicate key', model_id, photo_id, NULL, NULL, format('%s results of one photo', count(*))
-FROM core.photo_result GROUP BY 2, 3 HAVING count(*) > 1
-UNION ALL
-SELECT 'duplicate key', r.model_id, r.photo_id, NULL, NULL, 'a category twice in one result'
-FROM core.photo_result r
-WHERE (SELECT count(*) > count(DISTINCT n) FROM unnest(r.nodes) AS n)
-   OR (SELECT count(*) > count(DISTINCT n) FROM unnest(r.tags) AS n)
-UNION ALL
-SELECT 'tag without category', r.model_id, r.photo_id, NULL, c.wnid,
-       format('tag %s %s', r.node, CASE WHEN place.node IS NULL THEN 'is not in the model''s taxonomy'
-                                        WHEN c.area_only THEN 'is an area and no category'
-                                        ELSE 'has no mass in the photo' END)
-FROM (SELECT model_id, photo_id, nodes, unnest(tags) AS node FROM core.photo_result) AS r
-JOIN core.model m USING (model_id) LEFT JOIN core.category c ON c.node = r.node
-LEFT JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node) = (m.taxonomy_id, r.node)
-WHERE place.node IS NULL OR c.node IS NULL OR c.area_only OR NOT r.node = ANY (r.nodes);
+SELECT f.kind, f.model_id, f.photo_id, u.name AS "user", CASE WHEN e.hidden IS NULL THEN c.wnid END AS wnid,
+       CASE WHEN e.hidden IS NULL THEN f.detail ELSE 'of a category that the policy hides' END AS detail
+FROM (
+    SELECT 'parent below child' AS kind, r.model_id, r.photo_id, NULL::bigint AS user_id, r.node,
+           format('%s has %s and %s above it %s', child.name, r.mass, parent.name,
+                  coalesce(r.masses[array_position(r.nodes, edge.ancestor)], 0)) AS detail
+    FROM (SELECT model_id, photo_id, nodes, masses, unnest(nodes) AS node, unnest(masses) AS mass
+          FROM core.photo_result) AS r
+    JOIN core.model m USING (model_id)
+    JOIN core.category_closure edge ON (edge.taxonomy_id, edge.descendant) = (m.taxonomy_id, r.node)
+                                   AND edge.distance = 1
+    JOIN core.category child ON child.node = r.node JOIN core.category parent ON parent.node = edge.ancestor
+    WHERE coalesce(r.masses[array_position(r.nodes, edge.ancestor)], 0) < r.mass
+    UNION ALL
+    SELECT 'root not 10000', r.model_id, r.photo_id, NULL, root.node,
+           format('%s has %s', c.name, coalesce(r.masses[array_position(r.nodes, root.node)]::text, 'nothing'))
+    FROM core.photo_result r JOIN core.model m USING (model_id)
+    JOIN core.taxonomy_category root ON root.taxonomy_id = m.taxonomy_id AND root.position = 0
+    JOIN core.category c ON c.node = root.node
+    WHERE r.outcome IN (1, 2) AND r.masses[array_position(r.nodes, root.node)] IS DISTINCT FROM 10000
+    UNION ALL
+    SELECT 'total unlike recount', model_id, NULL, user_id, node,
+           format('said to have %s photos and a mass of %s, and has %s and %s', coalesce(t.photos, 0),
+                  coalesce(t.mass, 0), coalesce(n.photos, 0), coalesce(n.mass, 0))
+    FROM (SELECT model_id, user_id, node, count(*) FILTER (WHERE node = ANY (tags)) AS photos,
+                 sum(mass)::bigint AS mass
+          FROM (SELECT model_id, user_id, tags, unnest(nodes) AS node, unnest(masses) AS mass
+                FROM core.photo_result) AS r
+          GROUP BY 1, 2, 3) AS n
+    FULL JOIN core.user_category t USING (model_id, user_id, node)
+    WHERE (coalesce(n.photos, 0), coalesce(n.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))
+    UNION ALL
+    SELECT 'total unlike recount', model_id, NULL, NULL, node,
+           format('said to have %s photos and a mass of %s, and its users have %s and %s', coalesce(t.photos, 0),
+                  coalesce(t.mass, 0), coalesce(n.photos, 0), coalesce(n.mass, 0))
+    FROM (SELECT model_id, node, sum(photos) AS photos, sum(mass) AS mass FROM core.user_category GROUP BY 1, 2) AS n
+    FULL JOIN (SELECT model_id, node, sum(photos) AS photos, sum(mass) AS mass FROM core.category_total
+               GROUP BY 1, 2) AS t USING (model_id, node)
+    WHERE (coalesce(n.photos, 0), coalesce(n.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))
+    UNION ALL
+    SELECT 'duplicate key', model_id, photo_id, NULL, NULL, format('%s results of one photo', count(*))
+    FROM core.photo_result GROUP BY 2, 3 HAVING count(*) > 1
+    UNION ALL
+    SELECT 'duplicate key', r.model_id, r.photo_id, NULL, NULL, 'a category twice in one result'
+    FROM core.photo_result r
+    WHERE (SELECT count(*) > count(DISTINCT n) FROM unnest(r.nodes) AS n)
+       OR (SELECT count(*) > count(DISTINCT n) FROM unnest(r.tags) AS n)
+    UNION ALL
+    SELECT 'tag without category', r.model_id, r.photo_id, NULL, r.node,
+           format('tag %s %s', r.node, CASE WHEN place.node IS NULL THEN 'is not in the model''s taxonomy'
+                                            WHEN c.area_only THEN 'is an area and no category'
+                                            ELSE 'has no mass in the photo' END)
+    FROM (SELECT model_id, photo_id, nodes, unnest(tags) AS node FROM core.photo_result) AS r
+    JOIN core.model m USING (model_id) LEFT JOIN core.category c ON c.node = r.node
+    LEFT JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node) = (m.taxonomy_id, r.node)
+    WHERE place.node IS NULL OR c.node IS NULL OR c.area_only OR NOT r.node = ANY (r.nodes)
+) AS f JOIN core.model m USING (model_id)
+LEFT JOIN core.category c ON c.node = f.node
+LEFT JOIN core.app_user u ON u.user_id = f.user_id AND u.deleted_at IS NULL
+LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, f.node) AND e.hidden
+WHERE m.dropped_at IS NULL;
 
 CREATE VIEW tags.data_quality WITH (security_barrier) AS
 WITH outcomes AS (
@@ -294,8 +303,7 @@ CREATE FUNCTION tags.category_id(category text) RETURNS smallint
 LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted text := lower(replace(btrim(category), '_', ' '));
-    taxonomy smallint := (SELECT m.taxonomy_id FROM core.model m WHERE m.model_id = (
-                          SELECT p.model_id FROM core.promotion p ORDER BY p.promotion_id DESC LIMIT 1));
+    taxonomy smallint := (SELECT m.taxonomy_id FROM core.active_model m);
     found smallint[];
     senses text;
 BEGIN
@@ -329,11 +337,10 @@ END $$;
 CREATE FUNCTION tags.near_names(category text) RETURNS text[]
 LANGUAGE sql STABLE STRICT SECURITY DEFINER COST 100000 SET search_path = pg_catalog, pg_temp AS $$
 WITH words AS (
-    SELECT DISTINCT c.name, word FROM core.model m JOIN core.taxonomy_category t USING (taxonomy_id)
+    SELECT DISTINCT c.name, word FROM core.active_model m JOIN core.taxonomy_category t USING (taxonomy_id)
     JOIN core.category c USING (node)
     CROSS JOIN LATERAL (SELECT c.name AS word UNION SELECT replace(l, '_', ' ') FROM unnest(c.lemmas) AS l) AS w
-    WHERE m.model_id = (SELECT p.model_id FROM core.promotion p ORDER BY p.promotion_id DESC LIMIT 1)
-      AND NOT c.area_only AND NOT EXISTS (
+    WHERE NOT c.area_only AND NOT EXISTS (
           SELECT FROM core.active_effect e WHERE (e.taxonomy_id, e.node) = (t.taxonomy_id, t.node) AND e.hidden)
 ), pieces AS (
     SELECT DISTINCT name, word, substr('  ' || lower(word) || ' ', i, 3) AS piece
@@ -351,9 +358,7 @@ $$;
 CREATE FUNCTION tags.nodes_below(category text) RETURNS smallint[]
 LANGUAGE sql STABLE STRICT SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 SELECT array_agg(t.descendant ORDER BY t.descendant) FROM core.category_closure t
-WHERE t.ancestor = (SELECT tags.category_id(category)) AND t.taxonomy_id = (
-    SELECT m.taxonomy_id FROM core.model m WHERE m.model_id = (
-        SELECT p.model_id FROM core.promotion p ORDER BY p.promotion_id DESC LIMIT 1))
+WHERE t.ancestor = (SELECT tags.category_id(category)) AND t.taxonomy_id = (SELECT m.taxonomy_id FROM core.active_model m)
   AND NOT EXISTS (SELECT FROM core.active_effect e WHERE (e.taxonomy_id, e.node) = (t.taxonomy_id, t.descendant)
                   AND e.hidden)
 $$;
@@ -371,10 +376,10 @@ LANGUAGE sql STABLE AS $$ SELECT tags.category_id(descendant) = ANY (tags.nodes_
 CREATE FUNCTION tags.photos_with(VARIADIC categories text[]) RETURNS TABLE (photo_id bigint)
 LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    active smallint := (SELECT p.model_id FROM core.promotion p ORDER BY p.promotion_id DESC LIMIT 1);
+    active smallint := (SELECT m.model_id FROM core.active_model m);
     wanted smallint[] := ARRAY(SELECT DISTINCT tags.category_id(word) FROM unnest(categories) AS word);
-    owed smallint[] := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e JOIN core.model m USING (taxonomy_id)
-                             WHERE m.model_id = active AND e.node = ANY (wanted));
+    owed smallint[] := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e JOIN core.active_model m USING (taxonomy_id)
+                             WHERE e.node = ANY (wanted));
 BEGIN
     RETURN QUERY
     SELECT r.photo_id FROM core.photo_result r JOIN core.app_user u ON u.user_id = r.user_id

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from pictograph import stack
-from pictograph.benching.photos import Original
+from pictograph.benching.photos import Original, unlike
 from pictograph.places import servers, uploading
 from pictograph.stack.home import Home
 from pipeline.errors import ConfigurationError, PhotoChanged, ServiceDown, SkipPhoto
@@ -106,6 +106,8 @@ def room_needed(photos: Sequence[Original], copies: int) -> int:
 def upload(settings: Settings, photos: Sequence[Original], copies: int, prefix: str) -> list[int]:
     """Put so many copies of each photo under a prefix of the scratch bucket; the bytes of each that could be read.
 
+    Each copy in bytes of its own: what is to be measured is looking at photos, not recognising them.
+
     Raises:
         ConfigurationError: the disk has no room for them.
     """
@@ -128,7 +130,7 @@ def upload(settings: Settings, photos: Sequence[Original], copies: int, prefix: 
         for copy in range(copies):
             key = f"{prefix}user-{(n + copy) % USERS}/{copy:05}-{n:05}"
             with translated(access.place, settings.s3_bucket):
-                client.put_object(Bucket=settings.s3_bucket, Key=key, Body=body)
+                client.put_object(Bucket=settings.s3_bucket, Key=key, Body=unlike(body, copy * len(photos) + n))
         return len(body)
 
     with ThreadPoolExecutor(UPLOADS_AT_ONCE) as pool:

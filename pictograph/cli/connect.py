@@ -9,6 +9,7 @@ from pictograph.cli.console import note, warn
 from pictograph.places import DATABASE, EVERYTHING, own, servers
 from pictograph.stack import Service
 from pipeline.settings import Settings
+from pipeline.store import promotions
 from pipeline.store.migrate import migrate
 from pipeline.store.roles import Role, see_everybody
 from pipeline.store.session import Database
@@ -84,6 +85,13 @@ def set_up(settings: Settings) -> str:
         migrate(database)
         register(database, registry.chosen(settings))
         return database.place
+
+
+def note_shadow(database: Database, model_id: int) -> None:
+    """Say so where a job's model is not the one whose results people see."""
+    active = database.run(promotions.active)
+    if active is not None and active.model_id != model_id:
+        note(f"People see the results of {active.label}, which is active; this job tags beside it.")
 
 
 def model_at_hand(name: str | None = None) -> ModelSpec:

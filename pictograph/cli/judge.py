@@ -277,7 +277,8 @@ def calibrate(
 ) -> None:
     """Choose the constants of the decision on labelled photos and store them as a new revision.
 
-    Workers that start from then on decide by it; photos that were tagged before keep the decision they were tagged by.
+    Workers that start from then on decide by it; photos that were tagged before keep the decision they were tagged by,
+    until `pictograph decide` decides them anew from what is stored.
     """
     settings = Settings.read()
     request = Request(
@@ -373,4 +374,4 @@ def _show_calibration(chosen: Chosen, goal: Goal, stored: Decision | None) -> No
         say("Nothing was stored (--dry-run).")
     else:
         say(f"Stored as revision {stored.revision}; workers that start from now on decide by it.")
-        say("Photos that are already tagged keep the decision that they were tagged by.")
+        say("Photos that are already tagged keep the decision that they were tagged by, until `pictograph decide`.")

@@ -8,47 +8,80 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pictograph.cli.connect import ready
-from pictograph.cli.console import STYLE, Json, complain, emit, out, plain, say
+from pictograph.cli import rollout
+from pictograph.cli.connect import ready, seeing
+from pictograph.cli.console import STYLE, Json, complain, emit, note, out, plain, say
+from pictograph.places import DATABASE
 from pictograph.stack import Service
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, PictographError
 from pipeline.settings import Settings
+from pipeline.store.roles import Role
+from workers.ledger import open_database
 from workers.models import registry, weights
 from workers.models.spec import ModelSpec
 
 group = typer.Typer(**STYLE)
 models_group = typer.Typer(
     **STYLE,
-    help="The models that can be named, and adding one of your own.",
+    help="The models that can be named; adding one of your own, and rolling one out.",
     epilog="Example: `pictograph models add torchvision:googlenet --weights googlenet-1378be20.pth`",
 )
 group.add_typer(models_group, name="models")
+models_group.add_typer(rollout.models_group)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name.")]
 
 
 @models_group.command("list", epilog="Example: `pictograph models list --json`")
 def list_models(*, as_json: Json = False) -> None:
-    """The models that PICTOGRAPH_MODEL, `tag --model` and all others can name."""
+    """The models that PICTOGRAPH_MODEL, `tag --model` and all others can name, and those of the ledger.
+
+    Of the ledger's: which is active, how many photos each has seen, and what share that is of the active one's.
+    """
     settings = Settings.read()
     table = Table(box=None, show_header=True, header_style="bold", padding=(0, 2, 0, 0))
-    for title in ("name", "network", "pixels", "weights"):
+    for title in ("name", "network", "pixels", "in the ledger", "weights"):
         table.add_column(title, no_wrap=True)
-    damaged = []
+    damaged, ledger = [], _ledger(settings)
     for name in registry.names(registry.folder_of(settings)):
         try:
             facts = _facts(registry.get(name, registry.folder_of(settings)), settings)
         except ConfigurationError as exc:
             damaged.append(str(exc))
             continue
+        stored = ledger.pop(facts["fingerprint"], None)
         if as_json:
-            emit(facts)
+            emit(facts | ({"ledger": stored} if stored else {}))
         else:
             mark = " (configured)" if facts["configured"] else ""
-            table.add_row(plain(name + mark), facts["network"], str(facts["image_size"]), plain(facts["weights"]))
+            standing = rollout.standing(stored)
+            table.add_row(
+                plain(name + mark), facts["network"], str(facts["image_size"]), standing, plain(facts["weights"])
+            )
+    for stored in ledger.values():  # as a model was once, or as another machine has it
+        if as_json:
+            emit({"name": stored["name"], "network": None, "configured": False, "ledger": stored})
+        else:
+            table.add_row(plain(stored["label"]), "-", "-", rollout.standing(stored), "not here")
     if not as_json:
         out.print(table)
     _tell(damaged)
+
+
+def _ledger(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the ledger knows of models, by fingerprint; nothing where there is no ledger yet, or it does not answer."""
+    if settings.database_url is None and not (settings.home / "postgres").exists():
+        return {}
+    try:
+        with (
+            ready(DATABASE, quiet=True) as found,
+            open_database(found, "pictograph models", Role.API) as database,
+            seeing(database) as connection,
+        ):
+            return rollout.known(connection)
+    except PictographError as exc:
+        note(f"The ledger's models are left out: {exc}")
+        return {}
 
 
 def _facts(spec: ModelSpec, settings: Settings) -> dict[str, Any]:

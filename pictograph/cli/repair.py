@@ -36,6 +36,12 @@ def counts(*, as_json: Json = False) -> None:
     _repair(lambda connection, _: repair.counts(connection), as_json=as_json)
 
 
+@repair_group.command("lines", epilog="Example: `pictograph repair lines`")
+def lines(*, as_json: Json = False) -> None:
+    """Give up what jobs say of each line of their input where it does not add up."""
+    _repair(lambda connection, _: repair.lines(connection), as_json=as_json)
+
+
 @repair_group.command("leases", epilog="Example: `pictograph repair leases`")
 def leases(
     *,

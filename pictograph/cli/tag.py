@@ -5,20 +5,40 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from sqlalchemy import Connection
 
-from pictograph.cli.connect import own_ledger, ready, set_up
+from pictograph.cli.connect import note_shadow, own_ledger, ready, set_up
 from pictograph.cli.console import STYLE, Json, complain, emit, err, note, out, say
+from pictograph.cli.preview import tell
+from pictograph.cli.request import (
+    USER_FROM,
+    AllowMassDelete,
+    Asked,
+    Filters,
+    Hours,
+    KeepMissing,
+    Key,
+    MaxFailed,
+    Notify,
+    Outputs,
+    Place,
+    Priority,
+    Scopes,
+    Timezone,
+    User,
+    UserFrom,
+    check,
+    request_of,
+    source_of,
+)
 from pictograph.follow import REPORTED, follow, report
 from pictograph.supervisor import Supervisor
-from pipeline.ledger import jobs
+from pipeline.ledger import jobs, selection
+from pipeline.ledger.forecast import forecast
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.requests import JobRequest
+from pipeline.ledger.requests import JobRequest, Scope
 from pipeline.records import Code, ItemState, JobState
 from pipeline.settings import Settings
-from pipeline.sources.allowed import Allowed
-from pipeline.sources.opening import kind_of, open_source
-from pipeline.sources.s3 import S3Access
-from pipeline.sources.user_rule import UserRule
 from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from workers.ledger import open_database, registered
@@ -31,20 +51,23 @@ group = typer.Typer(**STYLE)
     epilog="Example: `pictograph tag s3://photos/2026 --user-from 'uploads/{user}/{photo}'`",
 )
 def tag(
-    source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="s3://bucket/prefix, a folder, or a .jsonl manifest.")
-    ],
+    source: Place,
     *,
-    user_from: Annotated[
-        str, typer.Option(help="How a key below SOURCE names its owner: {user} is one path segment, {photo} the rest.")
-    ] = "{user}/{photo}",
-    user: Annotated[str | None, typer.Option(help="All photos belong to this user.")] = None,
+    user_from: UserFrom = USER_FROM,
+    user: User = None,
     model: Annotated[str | None, typer.Option(help="The model; unless given, PICTOGRAPH_MODEL.")] = None,
-    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher goes first.")] = 0,
-    keep_missing: Annotated[bool, typer.Option("--keep-missing", help="Keep what is gone from the source.")] = False,
-    allow_mass_delete: Annotated[
-        bool, typer.Option("--allow-mass-delete", help="Subtract what is gone even if it is more than 20 %.")
-    ] = False,
+    scope: Scopes = Scope.MISSING,
+    filters: Filters = None,
+    priority: Priority = 0,
+    keep_missing: KeepMissing = False,
+    allow_mass_delete: AllowMassDelete = False,
+    outputs: Outputs = None,
+    notify: Notify = None,
+    max_failed: MaxFailed = None,
+    window: Hours = None,
+    timezone: Timezone = None,
+    idempotency_key: Key = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the job would do, and do nothing.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Submit and return.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any photo failed.")] = False,
     as_json: Json = False,
@@ -53,22 +76,30 @@ def tag(
 
     Exit status: 0 if every photo has ended in some state, 1 if the job failed, 2 for wrong use or configuration.
     """
-    kind, place = kind_of(source)
-    rule = UserRule.parse(user_from, user)
-    request = JobRequest(
-        kind=kind,
-        source=place,
-        user_rule=rule.template,
-        fixed_user=user,
-        priority=priority,
-        keep_missing=keep_missing,
-        allow_mass_delete=allow_mass_delete,
+    request = request_of(
+        Asked(
+            source=source,
+            user_from=user_from,
+            user=user,
+            priority=priority,
+            keep_missing=keep_missing,
+            allow_mass_delete=allow_mass_delete,
+            scope=scope,
+            filters=filters or (),
+            outputs=outputs or (),
+            notify=notify or (),
+            max_failed=max_failed,
+            window=window,
+            timezone=timezone,
+            idempotency_key=idempotency_key,
+        )
     )
     with ready(quiet=as_json) as found, open_database(found, "pictograph tag", Role.INGEST) as database:
         settings = found if model is None else found.model_copy(update={"model": model})
-        open_source(kind, place, rule, S3Access.of(settings), Allowed.of(settings)).check(
-            may_be_empty=allow_mass_delete
-        )
+        if dry_run:
+            preview(settings, database, request, as_json=as_json)
+            return
+        check(settings, request)
         job_id = submit(settings, database, request)
         if no_wait:
             _submitted(database, job_id, as_json=as_json)
@@ -81,10 +112,34 @@ def tag(
 
 def submit(settings: Settings, database: Database, request: JobRequest) -> int:
     """Create a job for the configured model, on a database that is brought up to date if it is ours."""
+    model_id = _model_id(settings, database)
+
+    def submitted(connection: Connection) -> int:
+        if request.kind == selection.KIND:
+            selection.check(connection, request.source)
+        return jobs.submit(connection, request, model_id)
+
+    job_id = database.run(submitted)
+    note_shadow(database, model_id)
+    return job_id
+
+
+def _model_id(settings: Settings, database: Database) -> int:
     if own_ledger():
         set_up(settings)
-    model_id = registered(database, registry.chosen(settings)).model_id
-    return database.run(lambda connection: jobs.submit(connection, request, model_id))
+    return registered(database, registry.chosen(settings)).model_id
+
+
+def preview(settings: Settings, database: Database, request: JobRequest, *, as_json: bool) -> None:
+    """Say what a job would do; nothing is written."""
+    check(settings, request)
+    model_id = _model_id(settings, database)
+    source = None
+    if request.kind == selection.KIND:
+        database.run(lambda connection: selection.check(connection, request.source))
+    else:
+        source = source_of(settings, request)
+    tell(forecast(database, request, model_id, source, settings.page_keys), as_json=as_json)
 
 
 def run_job(database: Database, job_id: int, supervisor: Supervisor, *, as_json: bool) -> Job:

@@ -103,6 +103,12 @@ AUDITS: Sequence[Audit] = (
         repair="pictograph repair counts",
     ),
     Audit(
+        name="job lines",
+        means="jobs whose lines are not what was counted",
+        query=suspects.JOB_LINES,
+        repair="pictograph repair lines",
+    ),
+    Audit(
         name="stray photos",
         means="open photos of a job that nobody would ever come for",
         query=suspects.STRAY_ITEMS,

@@ -183,14 +183,15 @@ def _taxonomy_of(connection: Connection, model_id: int) -> Taxonomy:
 
 def _least_masses(connection: Connection, model_id: int) -> dict[int, int]:
     query = text("SELECT revision, keep_mass FROM core.decision WHERE model_id = :model")
-    return dict(connection.execute(query, {"model": model_id}).tuples().all())
+    rows = connection.execute(query, {"model": model_id})
+    return {row.revision: row.keep_mass for row in rows}
 
 
 def cannot_keep(decision: Decision, cut: int) -> str:
     """Why a revision cannot be applied to what is stored."""
     return (
         f"Revision {decision.revision} keeps categories from {decision.keep_mass / 100:g} % of a photo on, and of what "
-        f"is stored all below {cut / 100:g} % was left out; `pictograph tag` with --scope stale tags those photos again."
+        f"is stored all below {cut / 100:g} % was left out; `pictograph tag --scope stale` tags those photos again."
     )
 
 

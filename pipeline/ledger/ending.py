@@ -174,7 +174,8 @@ def is_hopeless(succeeded: int, failed: int, most_failed_share: float) -> bool:
 
 _DOUBTED = text(f"""
 SELECT j.job_id, j.most_failed_share AS most,
-       coalesce(sum(c.photos) FILTER (WHERE c.state = {ItemState.SUCCEEDED}), 0)::bigint AS succeeded,
+       coalesce(sum(c.photos) FILTER (WHERE c.state = {ItemState.SUCCEEDED}
+                                      OR c.code = {Code.SAME_CONTENT}), 0)::bigint AS succeeded,
        coalesce(sum(c.photos) FILTER (WHERE c.state = {ItemState.FAILED}), 0)::bigint AS failed
 FROM core.job j JOIN core.job_count c USING (job_id)
 WHERE j.state = {JobState.RUNNING} AND j.most_failed_share IS NOT NULL GROUP BY 1, 2 ORDER BY 1""")
@@ -191,7 +192,7 @@ def fail_hopeless(connection: Connection) -> list[int]:
 def hopeless(job: Job) -> str:
     """Why a job of which too large a share has failed was stopped, and what to do."""
     failed = job.count(ItemState.FAILED)
-    share = failed / max(1, failed + job.count(ItemState.SUCCEEDED))
+    share = failed / max(1, failed + job.tagged)
     most = job.most_failed_share or 0.0
     return (
         f"{share:.1%} of the photos that were tried failed ({failed:,}), and at most {most:.1%} may; "

@@ -165,7 +165,12 @@ def finish(connection: Connection, user_id: int) -> Receipt:
     """Count what is left of the user; if it is nothing, the erasure is complete. Returns the receipt."""
     values = {"user": user_id}
     # Totals that are not zero would belong to results that nobody can find: they stay, for all to see.
-    connection.execute(text("DELETE FROM core.user_category WHERE user_id = :user AND (photos, mass) = (0, 0)"), values)
+    # Those of a model that was dropped belong to none.
+    connection.execute(
+        text("""DELETE FROM core.user_category WHERE user_id = :user AND ((photos, mass) = (0, 0) OR model_id IN (
+                    SELECT model_id FROM core.model WHERE dropped_at IS NOT NULL))"""),
+        values,
+    )
     if not any(_left(connection, user_id).values()):
         connection.execute(
             text("UPDATE core.erasure SET finished_at = now() WHERE user_id = :user AND finished_at IS NULL"), values

@@ -72,6 +72,11 @@ class Job:
         return sum(n for (state, _), n in self.counts.items() if state in states)
 
     @property
+    def tagged(self) -> int:
+        """Photos that have a model's word, be it of the same bytes under another key."""
+        return self.count(ItemState.SUCCEEDED) + self.counts.get((ItemState.DUPLICATE, Code.SAME_CONTENT), 0)
+
+    @property
     def waiting(self) -> int:
         """Photos not yet in a terminal state."""
         return self.count(ItemState.PENDING, ItemState.RETRY)

@@ -10,10 +10,9 @@ Laws
    only if it is no large part of the source.
 """
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, takewhile
 
 from sqlalchemy import Connection, text
 
@@ -95,7 +94,7 @@ _FOUND_AGAIN = "DELETE FROM core.job_missing m USING met WHERE m.photo_id = met.
 _MISSING = """
 INSERT INTO core.job_missing (job_id, photo_id)
 SELECT :job, p.photo_id FROM core.photo p JOIN core.bucket b USING (bucket_id)
-WHERE b.uri = :bucket AND {within} AND p.key >= :stem AND p.key <= :beyond AND p.gone_at IS NULL AND p.key <> ALL (CAST(:refused AS text[]))
+WHERE {stretch} AND p.key <> ALL (CAST(:refused AS text[]))
   AND p.created_at < (SELECT started_at FROM core.job WHERE job_id = :job)
   AND p.photo_id NOT IN (SELECT photo_id FROM met) ON CONFLICT DO NOTHING"""
 _WITHIN = {
@@ -152,11 +151,26 @@ def _move_and_disown(connection: Connection) -> None:
 
 def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) -> None:
     refused = [refusal.name for refusal in page.refusals]
-    stem = os.path.commonprefix([span.after, span.upto])  # in either order all keys between two begin as both do
-    values = {"bucket": span.bucket, "after": span.after, "upto": span.upto, "refused": refused}
-    values |= {"stem": stem, "beyond": after_prefix(stem)}
+    stretch, values = stretch_of(span)
+    query = text(_MISSING.format(stretch=stretch))
+    connection.execute(query, {"job": job.job_id, "refused": refused, **values})
+
+
+def stretch_of(span: Interval) -> tuple[str, dict[str, str]]:
+    """The condition under which a photo `p` of a bucket `b` is there and lies in the span; and its values."""
+    stem = _common(span.after, span.upto)
+    values = {"bucket": span.bucket, "after": span.after, "upto": span.upto, "stem": stem, "beyond": after_prefix(stem)}
     within = " AND ".join(_WITHIN[order] for order in sorted(span.orders))
-    connection.execute(text(_MISSING.format(within=within)), {"job": job.job_id, **values})
+    here = "b.uri = :bucket AND p.key >= :stem AND p.key <= :beyond AND p.gone_at IS NULL"
+    return f"{here} AND {within}", values
+
+
+def _common(one: str, other: str) -> str:
+    """What both begin with; in either order of keys, all that lies between begins with it too.
+
+    Only by this can an index help where a place does not sort by bytes.
+    """
+    return "".join(a for a, _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _create_work_tables(connection: Connection) -> None:
@@ -170,12 +184,12 @@ def _count(connection: Connection, job: Job, page: Page, due: int) -> None:
     """Count every entry of the page once: what is due, what is unchanged, what came twice, what was refused."""
     unchanged = pages.unchanged(connection)
     erased = connection.execute(text(_ERASED)).scalar_one()
-    counts = Counter({(ItemState.EXCLUDED, code): n for code, n in Counter(r.code for r in page.refusals).items()})
+    counts = Counter((ItemState.EXCLUDED, refusal.code) for refusal in page.refusals)
+    counts.update((ItemState.FAILED, refusal.code) for refusal in page.gone)
     counts[ItemState.PENDING, Code.NONE] = due
     counts[ItemState.SKIPPED_UNCHANGED, Code.NONE] = unchanged
     counts[ItemState.ERASED, Code.NONE] = erased
     counts[ItemState.DUPLICATE, Code.LISTED_TWICE] = len(page.refs) - due - unchanged - erased
-    counts[ItemState.FAILED, Code.GONE] = len(page.gone)
     pages.add_counts(connection, job.job_id, counts)
 
 
@@ -216,7 +230,7 @@ def _subtract_missing(connection: Connection, job: Job) -> None:
     listed = jobs.find(connection, job.job_id).total
     if missing and job.keep_missing:
         jobs.add_notes(connection, job.job_id, [f"{missing} photos are gone from the source; kept, as you asked."])
-    elif missing > MASS_DELETE_SHARE * (missing + listed) and not job.allow_mass_delete:
+    elif too_many(missing, listed) and not job.allow_mass_delete:
         note = (
             f"{missing} of {missing + listed} photos are gone from the source, which is too many to believe: nothing "
             "was subtracted. If it is right, run the job again with --allow-mass-delete."
@@ -225,6 +239,11 @@ def _subtract_missing(connection: Connection, job: Job) -> None:
     elif missing:
         _subtract(connection, job.job_id)
     connection.execute(text("DELETE FROM core.job_missing WHERE job_id = :job"), {"job": job.job_id})
+
+
+def too_many(missing: int, listed: int) -> bool:
+    """Whether so much is missing that a mistake is likelier than a clean-up."""
+    return missing > MASS_DELETE_SHARE * (missing + listed)
 
 
 def _subtract(connection: Connection, job_id: int) -> None:

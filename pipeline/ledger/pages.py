@@ -1,7 +1,7 @@
 """What every page has in common, whether a place was listed or the ledger itself: a checkpoint, items, shards, counts.
 
-A page fills the temporary table `met`, one row per photo: whether it is due (`pipeline.ledger.due`), and whether it must
-be worked on alone.
+A page fills the temporary table `met`, one row per photo: whether it is due (`pipeline.ledger.due`), and whether it
+must be worked on alone.
 """
 
 from collections.abc import Mapping

@@ -91,6 +91,28 @@ UPDATE core.list_range r SET listed = listed - g.photos
 FROM ({suspects.GAPS}) AS g WHERE r.range_id = (SELECT min(range_id) FROM core.list_range WHERE job_id = g.job_id)"""
 
 
+def lines(connection: Connection) -> Repaired:
+    """Give up the lines of jobs that are unlike their counts: what became of which line, nobody can know any more.
+
+    Results that were still to be written of them are not written; a person reads why in the job's notes.
+    """
+    _alone(connection)
+    mistaken = connection.execute(text(suspects.LINES_UNLIKE)).scalars().all()
+    values = {"jobs": sorted(mistaken), "error": _NO_LINES}
+    deleted = connection.execute(text("DELETE FROM core.job_line WHERE job_id = ANY (:jobs)"), values).rowcount
+    connection.execute(text(_CANCEL_RESULTS), values)
+    connection.execute(text(_KEEP_NO_LINES), values)
+    return Repaired.of(jobs_without_lines=len(mistaken), lines_deleted=deleted)
+
+
+_NO_LINES = "What became of each line was not kept right and was given up; run the job again for its results."
+_CANCEL_RESULTS = f"""
+UPDATE core.delivery SET state = {WorkState.CANCELLED}, error = :error
+WHERE job_id = ANY (:jobs) AND kind = 'results' AND state <> {WorkState.DONE}"""
+_KEEP_NO_LINES = """
+UPDATE core.job SET keeps_lines = false, notes = notes || CAST(:error AS text) WHERE job_id = ANY (:jobs)"""
+
+
 def leases(connection: Connection, patience: Patience | None = None, *, everything: bool = False) -> Repaired:
     """Hand back what is held by nobody or for too long, and take back messages that are long lost.
 
@@ -196,7 +218,8 @@ _LOST = f"""
 WITH lost AS MATERIALIZED (
     SELECT i.job_id, i.photo_id, j.state >= {JobState.FAILED} AS failed
     FROM ({suspects.LOST}) AS l JOIN core.job_item i USING (job_id, photo_id) JOIN core.job j USING (job_id)
-    WHERE i.state IN ({ItemState.SUCCEEDED}, {ItemState.FAILED}) ORDER BY 1, 2 FOR UPDATE OF i
+    WHERE i.state IN ({ItemState.SUCCEEDED}, {ItemState.DUPLICATE}, {ItemState.FAILED})
+    ORDER BY 1, 2 FOR UPDATE OF i
 ), moved AS (
     UPDATE core.job_item i
     SET state = CASE WHEN l.failed THEN {ItemState.CANCELLED} ELSE {ItemState.RETRY} END, code = 0,

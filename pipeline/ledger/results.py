@@ -8,7 +8,8 @@ Theory of operation
 Laws
 1. The same snapshot gives the same bytes, so a second attempt writes what the first one would have.
 2. Memory is one page, however many lines there are.
-3. A line without a state of its own has its item's; where that is gone as well, its user was erased.
+3. A line without a state of its own has its item's; where that is gone as well, its user was erased. Of an erased user,
+   be it that the deletion is still under way, nothing is said but that.
 """
 
 import csv
@@ -49,14 +50,14 @@ class Line:
     """One line of a job's input, and what became of it."""
 
     number: int
-    uri: str | None  # None: the line named none, or its user was erased
-    version_id: str | None
-    user: str | None
+    uri: str | None = None  # None: the line named none, or its user was erased
+    version_id: str | None = None
+    user: str | None = None
     state: ItemState
-    code: Code
-    message: str | None
-    attempts: int  # that ended without a result, beside the one that brought it
-    tags: tuple[Tag, ...]
+    code: Code = Code.NONE
+    message: str | None = None
+    attempts: int = 0  # how often it was tried, the last time included
+    tags: tuple[Tag, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,20 +92,22 @@ class Lexicon:
 
 _LINES = """
 SELECT l.line, coalesce(l.uri, b.uri || CASE b.uri WHEN 'file://' THEN '' ELSE '/' END || p.key) AS uri, l.version_id,
-       coalesce(l.state, i.state) AS state, coalesce(l.code, i.code, 0) AS code, coalesce(l.message, i.message) AS message,
-       coalesce(i.attempts, 0) AS attempts, u.name AS owner, r.outcome, r.nodes, r.masses, r.tags
+       coalesce(l.state, i.state) AS state, coalesce(l.code, i.code, 0) AS code,
+       coalesce(l.message, i.message) AS message, coalesce(i.attempts, 0) AS attempts, u.name AS owner,
+       coalesce(l.state, i.state) IS NULL OR u.deleted_at IS NOT NULL AS erased, r.outcome, r.nodes, r.masses, r.tags
 FROM core.job_line l
 LEFT JOIN core.job_item i ON i.job_id = l.job_id AND i.photo_id = l.photo_id AND l.state IS NULL
 LEFT JOIN core.photo p ON p.photo_id = l.photo_id
 LEFT JOIN core.bucket b ON b.bucket_id = p.bucket_id
-LEFT JOIN core.app_user u ON u.user_id = p.user_id AND u.deleted_at IS NULL
-LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = l.photo_id AND u.user_id IS NOT NULL
+LEFT JOIN core.app_user u ON u.user_id = p.user_id
+LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = l.photo_id
 WHERE l.job_id = :job AND l.line > :after ORDER BY l.line LIMIT :limit"""
 
 
 def one_snapshot(connection: Connection) -> None:
-    """Let all that this transaction reads be of one moment; its first statement."""
+    """Let all that this transaction reads be of one moment; its first statement. It may wait for a slow receiver."""
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '5min'"))
 
 
 def check_kept(job: Job) -> None:
@@ -130,7 +133,9 @@ def lines(connection: Connection, job: Job, lines_at_once: int = LINES_AT_ONCE) 
 
 
 def _line(row: Row[Any], lexicon: Lexicon) -> Line:
-    state = ItemState.ERASED if row.state is None else ItemState(row.state)
+    if row.erased:
+        return Line(number=row.line, state=ItemState.ERASED)
+    state = ItemState(row.state)
     tagged = state in HAS_TAGS and row.outcome in SEEN
     return Line(
         number=row.line,
@@ -225,7 +230,7 @@ class Written:
     """What was written so far."""
 
     lines: int = 0
-    bytes: int = 0
+    size: int = 0  # bytes
     counts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     _digest: Any = field(default_factory=hashlib.sha256)
 
@@ -233,12 +238,12 @@ class Written:
         """These lines were spelt so."""
         self.counts.update((line.state.name.lower(), _code(line)) for line in page)
         self.lines = sum(self.counts.values())
-        self.bytes += len(data)
+        self.size += len(data)
         self._digest.update(data)
 
     def facts(self) -> dict[str, object]:
         """As they are kept with the delivery."""
-        return {"lines": self.lines, "bytes": self.bytes, "sha256": self._digest.hexdigest()}
+        return {"lines": self.lines, "bytes": self.size, "sha256": self._digest.hexdigest()}
 
 
 def spell(pages: Iterable[tuple[Line, ...]], form: str, written: Written) -> Iterator[bytes]:

@@ -4,7 +4,7 @@ What such a job is about is its source: `photos` (all that are not gone), `user:
 failed on and may succeed with now).
 
 Laws
-1. Pages go by photo id, which never changes; a page is written in one transaction with its checkpoint, like a listing's.
+1. Pages go by photo id, which never changes; a page is one transaction with its checkpoint, like a listing's.
 2. Nothing is looked up in the place: the ledger's version of a photo is the one that is read, and nothing is ever found
    missing. A photo that comes while the job selects is met or not.
 3. The photos of a page are locked before they are looked at, so that an erasure either waits for the page and takes its
@@ -14,8 +14,9 @@ Laws
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import jobs, lines, pages
@@ -49,7 +50,7 @@ class About:
             return cls(what=PHOTOS)
         if what == USER and name:
             return cls(what=USER, name=name)
-        if what == JOB and name.isascii() and name.isdigit() and len(name) < 19:  # noqa: PLR2004 - digits of a bigint
+        if what == JOB and name.isascii() and name.isdigit() and len(name) < 19:  # fits a bigint
             return cls(what=JOB, job_id=int(name))
         raise ConfigurationError(f"The ledger has no {source!r}; it has photos, user:NAME and job:NUMBER.")
 
@@ -95,14 +96,14 @@ def _begins_with_one(of: str) -> str:
 _LEFT_OUT = f"""
 SELECT p.photo_id, b.uri AS bucket, p.key, p.version_id,
        CASE WHEN f.chosen THEN {Code.NO_CONSENT} ELSE {Code.NOT_CHOSEN} END AS code
-FROM met JOIN core.photo p USING (photo_id) JOIN core.bucket b USING (bucket_id)
-JOIN core.app_user u ON u.user_id = p.user_id
+FROM core.photo p JOIN core.bucket b USING (bucket_id) JOIN core.app_user u ON u.user_id = p.user_id
 CROSS JOIN LATERAL (SELECT
     (cardinality({_names("include_prefixes")}) = 0 OR {_begins_with_one("include_prefixes")})
     AND NOT {_begins_with_one("exclude_prefixes")}
     AND (cardinality({_names("include_users")}) = 0 OR u.name = ANY ({_names("include_users")}))
     AND u.name <> ALL ({_names("exclude_users")}) AS chosen) AS f
-WHERE NOT f.chosen OR :need_consent AND u.consent IS NOT TRUE ORDER BY p.photo_id"""
+WHERE p.photo_id = ANY (CAST(:ids AS bigint[])) AND {_HERE}
+  AND (NOT f.chosen OR :need_consent AND u.consent IS NOT TRUE) ORDER BY p.photo_id"""
 _REASONS = {
     Code.NOT_CHOSEN: "is left out by a rule of the job.",
     Code.NO_CONSENT: "belongs to somebody who has not consented.",
@@ -133,14 +134,14 @@ def record_selected(
     following = str(ids[-1]) if ids else cursor or "0"
     pages.create_met(connection)
     connection.execute(text(_LOCK), {"ids": ids})
-    connection.execute(text(_MET.format(due=due(about, job.scope))), {"ids": ids, "model": job.model_id})
-    refused = _leave_out(connection, job.rules)
-    met: int = connection.execute(text("SELECT count(*) FROM met")).scalar_one()
+    refused = left_out(connection, job.rules, ids)
+    values = {"ids": sorted({*ids} - {*refused}), "model": job.model_id}
+    met = connection.execute(text(_MET.format(due=due(about, job.scope))), values).rowcount
     before = pages.checkpoint(connection, lease, following, met + len(refused))
     new = pages.make_items(connection, job, shard_photos)
     if job.keeps_lines:
-        lines.keep_selected(connection, job, before, refused)
-    _count(connection, job, met, len(new), refused)
+        lines.keep_selected(connection, job, before, list(refused.values()))
+    _count(connection, job, met, len(new), list(refused.values()))
     if cursor is None and about.what == JOB:
         jobs.add_notes(connection, job.job_id, _left_alone(connection, job, about.job_id))
     return Selected(cursor=following, last=len(ids) < limit)
@@ -161,25 +162,31 @@ def due(about: About, scope: Scope) -> str:
     return DUE_AGAIN if about.what == JOB and scope is not Scope.ALL else DUE[scope]
 
 
-def _leave_out(connection: Connection, rules: Rules) -> list[Refusal]:
-    """Take what the rules leave out from `met`; where there are none, nobody is asked."""
+def left_out(connection: Connection, rules: Rules, ids: Sequence[int]) -> dict[int, Refusal]:
+    """By photo id, what the rules leave out of these; where there are no rules, nobody is asked."""
     if rules == Rules():
-        return []
+        return {}
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(rules).items()}
-    rows = connection.execute(text(_LEFT_OUT), values).all()
-    connection.execute(
-        text("DELETE FROM met WHERE photo_id = ANY (CAST(:ids AS bigint[]))"), {"ids": [row.photo_id for row in rows]}
-    )
-    return [
-        Refusal(
-            name=row.key,
-            code=Code(row.code),
-            reason=_REASONS[Code(row.code)],
-            uri=lines.uri(row.bucket, row.key),
-            version_id=row.version_id,
-        )
-        for row in rows
-    ]
+    rows = connection.execute(text(_LEFT_OUT), values | {"ids": list(ids)})
+    return {row.photo_id: _refusal(row) for row in rows}
+
+
+def _refusal(row: Row[Any]) -> Refusal:
+    code = Code(row.code)
+    address = lines.uri(row.bucket, row.key)
+    return Refusal(name=row.key, code=code, reason=_REASONS[code], uri=address, version_id=row.version_id)
+
+
+_DUE = f"""
+SELECT count(*) AS met, count(*) FILTER (WHERE {{due}}) AS due FROM core.photo p {_WITH_RESULT}
+WHERE p.photo_id = ANY (CAST(:ids AS bigint[]))"""
+
+
+def count_due(connection: Connection, about: About, scope: Scope, model_id: int, ids: Sequence[int]) -> tuple[int, int]:
+    """How many of these photos there are, and on how many of them a job about this would work."""
+    query = text(_DUE.format(due=due(about, scope)))
+    met, found = connection.execute(query, {"ids": list(ids), "model": model_id}).one()
+    return met, found
 
 
 def _count(connection: Connection, job: Job, met: int, due: int, refused: Sequence[Refusal]) -> None:

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from pipeline.ledger import jobs
+from pipeline.ledger import jobs, limits
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.publish import INGEST_QUEUE, annotate_queue
+from pipeline.ledger.limits import INGEST_QUEUE, Use, annotate_queue
 from pipeline.ledger.roster import REDRIVER, STARTING, WORKER_SILENT_SECONDS
 from pipeline.records import ItemState, JobState, WorkState
 
@@ -94,6 +94,16 @@ class Retries:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Full:
+    """A limit that leaves no room for anything more of its queue."""
+
+    queue: str  # or `limits.ALL`
+    most: int
+    set_by: str
+    set_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class Situation:
     """Everything that may keep a job from moving, as of one moment."""
 
@@ -107,6 +117,7 @@ class Situation:
     listing: Listing | None = None
     shards: Shards = Shards()
     retries: Retries = Retries()
+    full: tuple[Full, ...] = ()  # of the limits that concern the job
 
 
 def gather(connection: Connection, job_id: int) -> Situation:
@@ -128,6 +139,7 @@ def gather(connection: Connection, job_id: int) -> Situation:
         listing=_listing(connection, job_id),
         shards=_shards(connection, job),
         retries=_retries(connection, job_id),
+        full=_full(connection, job),
     )
 
 
@@ -217,6 +229,15 @@ def _shards(connection: Connection, job: Job) -> Shards:
     found = connection.execute(_SHARDS, {"job": job.job_id}).one()._mapping
     values = {"job": job.job_id, "model": job.model_id, "priority": job.priority}
     return Shards(**found, ahead=connection.execute(_AHEAD, values).scalar_one())
+
+
+def _full(connection: Connection, job: Job) -> tuple[Full, ...]:
+    leased = {queue: Use(leased=use.leased) for queue, use in limits.in_use(connection).items()}
+    rows = connection.execute(
+        text("SELECT queue, most, set_by, set_at FROM core.queue_limit WHERE queue IN (:mine, :all) ORDER BY most"),
+        {"mine": INGEST_QUEUE if job.listing and not job.waiting else annotate_queue(job.model), "all": limits.ALL},
+    )
+    return tuple(Full(**r._mapping) for r in rows if limits.room({r.queue: r.most}, leased, r.queue) <= 0)
 
 
 _RETRIES = text(f"""

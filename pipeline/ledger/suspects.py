@@ -17,9 +17,12 @@ SELECT format('model %s user %s category %s', model_id, user_id, node) AS id FRO
 CATEGORY_TOTALS = f"""
 SELECT format('model %s category %s slot %s', model_id, node, slot) AS id FROM ({unlike(*SLOT_OF)}) AS unlike"""
 
-#: Of these a listing counts what has no item, or had one before its user was erased: items can only be fewer.
-LISTING_ONLY = f"""(state IN ({ItemState.SKIPPED_UNCHANGED}, {ItemState.DUPLICATE}, {ItemState.EXCLUDED},
-                              {ItemState.ERASED}) OR (state, code) = ({ItemState.FAILED}, {Code.GONE}))"""
+#: Of these a listing counts what has no item, or had one before its user was erased: items can only be fewer. A job
+#: that decides anew has counts alone.
+LISTING_ONLY = f"""(state IN ({ItemState.SKIPPED_UNCHANGED}, {ItemState.EXCLUDED}, {ItemState.ERASED})
+    OR (state, code) IN (({ItemState.DUPLICATE}, {Code.LISTED_TWICE}), ({ItemState.FAILED}, {Code.GONE}),
+        ({ItemState.FAILED}, {Code.FORBIDDEN}))
+    OR job_id IN (SELECT job_id FROM core.job WHERE kind = 'decide'))"""
 
 #: What is to be added to the counts of jobs for them to be those of the items.
 COUNTS_UNLIKE = f"""
@@ -41,6 +44,22 @@ SELECT job_id, listed - counted AS photos FROM (
 WHERE listed <> counted"""
 
 JOB_SUMS = f"SELECT format('job %s', job_id) AS id FROM ({GAPS}) AS gaps"
+
+#: Jobs whose lines, each in the state that it or its item says, are not as many as were counted in that state. A line
+#: whose item is gone was of somebody erased. A job that decides anew meets no lines.
+LINES_UNLIKE = f"""
+SELECT DISTINCT job_id FROM (
+    SELECT l.job_id, coalesce(l.state, i.state, {ItemState.ERASED}) AS state, coalesce(l.code, i.code, 0) AS code,
+           count(*) AS lines
+    FROM core.job_line l
+    LEFT JOIN core.job_item i ON l.state IS NULL AND i.job_id = l.job_id AND i.photo_id = l.photo_id
+    GROUP BY 1, 2, 3) AS l
+FULL JOIN (
+    SELECT job_id, c.state, c.code, c.photos FROM core.job_count c JOIN core.job j USING (job_id)
+    WHERE j.keeps_lines AND j.kind <> 'decide' AND c.photos > 0) AS c USING (job_id, state, code)
+WHERE lines IS DISTINCT FROM photos"""
+
+JOB_LINES = f"SELECT format('job %s', job_id) AS id FROM ({LINES_UNLIKE}) AS unlike"
 
 #: Open items that no shard and no retry will bring back.
 STRAYS = f"""
@@ -74,16 +93,19 @@ _STORED = ", ".join(
 )
 
 #: Photos whose every item says that a result was stored, without one of their present content. A photo with items of
-#: several models is left out: a job of another one may have found it changed, which is no business of this one's.
+#: several models is left out: a job of another one may have found it changed, which is no business of this one's. So
+#: are jobs from before their model was dropped.
 LOST = f"""
 SELECT done.job_id, photo_id FROM (
-    SELECT i.photo_id, max(j.model_id) AS model_id, max(i.job_id) AS job_id
+    SELECT i.photo_id, max(j.model_id) AS model_id, max(i.job_id) AS job_id, min(j.created_at) AS created_at
     FROM core.job_item i JOIN core.job j USING (job_id) GROUP BY 1
     HAVING min(j.model_id) = max(j.model_id)
-       AND bool_and(i.state = {ItemState.SUCCEEDED} OR i.state = {ItemState.FAILED} AND i.code IN ({_STORED}))) AS done
-JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
+       AND bool_and(i.state IN ({ItemState.SUCCEEDED}, {ItemState.DUPLICATE})
+                    OR i.state = {ItemState.FAILED} AND i.code IN ({_STORED}))) AS done
+JOIN core.model m USING (model_id) JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
 LEFT JOIN core.photo_result r USING (model_id, photo_id)
-WHERE p.gone_at IS NULL AND u.deleted_at IS NULL AND (r.photo_id IS NULL OR r.content_rev < p.content_rev)"""
+WHERE p.gone_at IS NULL AND u.deleted_at IS NULL AND (r.photo_id IS NULL OR r.content_rev < p.content_rev)
+  AND m.dropped_at IS NULL AND m.created_at <= done.created_at"""
 
 LOST_RESULTS = f"SELECT format('photo %s', photo_id) AS id FROM ({LOST}) AS lost"
 

@@ -8,6 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pipeline.ledger.control import held_by_window
+from pipeline.ledger.jobs import Job
+from pipeline.ledger.limits import ALL
 from pipeline.ledger.situation import Crew, Situation, gather
 from pipeline.records import ItemState, JobState, WorkState
 
@@ -38,7 +41,8 @@ def explain(situation: Situation) -> Reason:
 
 
 def _reason(situation: Situation, code: str, said: str) -> Reason:
-    begin = {"ended": "", "over": " is over:", "pausing": " is pausing:", "paused": " is paused:"}
+    begin = {"ended": "", "over": " is over:"}
+    begin |= dict.fromkeys(("pausing", "paused", "window_closed", "cancelling"), f" is {situation.job.condition}:")
     moves = code in _MOVING
     verb = begin.get(code, " moves:" if moves else " does not move:" if code not in _SOON else " is about to move:")
     return Reason(code=code, moves=moves, sentence=f"Job {situation.job.job_id}{verb} {said}.")
@@ -55,6 +59,14 @@ def _ended(s: Situation) -> str | None:
     return f"ended at {when}, {s.job.condition.replace('_', ' ')}: {_photos(s.job.total)}{but}"
 
 
+def _ending(s: Situation) -> str | None:
+    if s.job.state is not JobState.CANCELLING:
+        return None
+    cause = _bare(s.job.error) if s.job.error else f"{s.job.cancelled_by or 'somebody'} cancelled it"
+    left = f"{_photos(s.job.waiting)} {_verb(s.job.waiting, 'is', 'are')} to be counted as cancelled"
+    return f"{cause}, and {left}" + (", which a redriver does; none is alive" if _empty(s.redriver) else "")
+
+
 def _pausing(s: Situation) -> str | None:
     if not s.job.in_hand:
         return None
@@ -69,9 +81,19 @@ def _paused(s: Situation) -> str | None:
     return f"{_whoever(s)}; `pictograph jobs resume {s.job.job_id}` lets it go on"
 
 
+def _outside(s: Situation) -> str | None:
+    if not held_by_window(s.job) or s.job.in_hand:
+        return None
+    return f"{_whoever(s)}; `pictograph jobs resume {s.job.job_id} --ignore-window` lets it go on now"
+
+
 def _whoever(s: Situation) -> str:
+    until = f" until {_at(s.job.pause_until, s.now)}" if s.job.pause_until else ""
+    if held_by_window(s.job):
+        return f"its {s.job.paused_by} is closed{until}"
     when = f" at {_at(s.job.paused_at, s.now)}" if s.job.paused_at else ""
-    return f"{s.job.paused_by or 'somebody'} paused it{when}"
+    why = f" ({_bare(s.job.pause_reason)})" if s.job.pause_reason else ""
+    return f"{s.job.paused_by or 'somebody'} paused it{when}{until}{why}"
 
 
 def _locked(s: Situation) -> str | None:
@@ -93,10 +115,31 @@ def _tagging(s: Situation) -> str | None:
     said = f"{_count(s.shards.workers, 'worker')} {have} {_count(s.shards.leased, 'shard')} in hand"
     said += f", {done:,} of {_photos(s.job.total)} {_verb(s.job.total, 'is', 'are')} done"
     seconds = (s.now - s.job.started_at).total_seconds() if s.job.started_at else 0
-    rate = s.job.count(ItemState.SUCCEEDED, ItemState.FAILED) / max(seconds, 1)
+    rate = (s.job.tagged + s.job.count(ItemState.FAILED)) / max(seconds, 1)
     said += f", {rate:,.0f} photos/s since it began" if rate >= 1 else ""
     said += f", {_photos(s.retries.photos)} to be tried again" if s.retries.photos else ""
+    said += _doubts(s.job)
     return said + (", and its source is still being listed" if s.listing else "")
+
+
+def _doubts(job: Job) -> str:
+    """How far a job is from being given up, where a share is set above which it is."""
+    failed, succeeded = job.count(ItemState.FAILED), job.count(ItemState.SUCCEEDED)
+    if job.most_failed_share is None or not failed:
+        return ""
+    return f", {failed / (failed + succeeded):.1%} failed (above {job.most_failed_share:.1%} it is given up)"
+
+
+def _limited(s: Situation) -> str | None:
+    if not s.full or not (s.shards.ready or s.shards.queued or s.listing):
+        return None
+    first = s.full[0]
+    whose = "all queues together" if first.queue == ALL else f"queue {first.queue}"
+    name = "all" if first.queue == ALL else first.queue
+    return (
+        f"{whose} may have {_count(first.most, 'shard')} in hand at once and has no room, as {first.set_by} set it at "
+        f"{_at(first.set_at, s.now)}; `pictograph queues unlimit {name}` lifts that"
+    )
 
 
 def _broken(s: Situation) -> str | None:
@@ -228,7 +271,9 @@ def _over(s: Situation) -> str | None:
 #: In order: the first that says something is the reason.
 _REASONS: Sequence[tuple[str, Callable[[Situation], str | None]]] = (
     ("ended", _ended),
+    ("cancelling", _ending),
     ("pausing", _pausing),
+    ("window_closed", _outside),
     ("paused", _paused),
     ("locked", _locked),
     ("tagging", _tagging),
@@ -244,13 +289,14 @@ _REASONS: Sequence[tuple[str, Callable[[Situation], str | None]]] = (
     ("ingest_worker_waits", _lister_waits),
     ("listing_backs_off", _listing_pauses),
     ("lease_abandoned", _abandoned),
+    ("limited", _limited),
     ("others_first", _goes_behind),
     ("shard_backs_off", _failing),
     ("photos_back_off", _retrying),
     ("published", _published),
     ("over", _over),
 )
-_MOVING = frozenset({"tagging", "listing", "pausing"})
+_MOVING = frozenset({"tagging", "listing", "pausing", "cancelling"})
 _SOON = frozenset({"annotate_worker_starts", "published", "unpublished"})
 
 

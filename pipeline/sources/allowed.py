@@ -60,10 +60,13 @@ class Allowed:
         return any(place.bucket == bucket and key.startswith(place.prefix) for place in self.places)
 
     def check_source(self, kind: str, source: str) -> None:
-        """Raise SourceError unless this source, as `kind_of` gives it, lies in a place that may be read."""
-        if kind == "s3":
-            bucket, prefix = parse_uri(source)
-            held = self.holds(f"s3://{bucket}", as_folder(prefix))
+        """Raise SourceError unless this source, as `kind_of` gives it, lies in a place that may be read.
+
+        What it names is another question, asked of each photo.
+        """
+        if source.startswith("s3://"):
+            bucket, key = parse_uri(source)
+            held = self.holds(f"s3://{bucket}", as_folder(key) if kind == "s3" else key)
         else:
             held = self.holds(LOCAL, as_folder(source) if kind == "folder" else source)
         if not held:

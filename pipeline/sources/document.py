@@ -20,9 +20,9 @@ from pipeline.sources.folder import open_plain
 from pipeline.sources.s3 import S3Access, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer
     from contextlib import AbstractContextManager
 
+    from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
 
 PIECE_BYTES = 4 * 1024 * 1024  # of one request; a page of a thousand lines has a fraction of it, and the rest is kept
@@ -158,7 +158,7 @@ class _Pieces(io.RawIOBase):
         self._at = start + offset
         return self._at
 
-    def readinto(self, buffer: "Buffer") -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
         """Fill `buffer`, as far as there are bytes."""
         view = memoryview(buffer).cast("B")
         wanted = min(len(view), self._stamp.size - self._at)

@@ -8,8 +8,9 @@ is judged by its name: a folder is listed and a file is read through a descripto
 without waiting, of which the kernel says where it is (`open_plain`, `_open_folder`). What the kernel itself shows as
 files (`/proc`, `/sys`, `/dev`) is no place for photos.
 
-Each page reads again the folders on the way to its cursor: cheap where each user has a folder of thousands, quadratic
-in one flat folder (a million files in it are a thousand listings of a million names).
+A page goes on where the one before it ended, with the names of the folders on the way that were read by then; only who
+begins anew from a cursor (each task does, after fifty pages) reads those folders again. So what is put into a folder
+after it was read is met by the next listing.
 """
 
 import errno
@@ -22,7 +23,7 @@ from pathlib import Path
 from pipeline.errors import PhotoChanged, PhotoGone, PhotoUnreadable, ServiceDown, SourceError
 from pipeline.records import Code, Page, PhotoRef, Refusal, Version
 from pipeline.sources.allowed import LOCAL
-from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, storable
+from pipeline.sources.source import Interval, address, after_prefix, bad_key, no_user, storable
 from pipeline.sources.user_rule import UserRule
 
 _KERNEL = tuple(Path(path) for path in ("/proc", "/sys", "/dev"))
@@ -39,6 +40,7 @@ class Folder:
         _check_place(Path(path), self.root)
         self.prefix = str(self.root).rstrip("/") + "/"
         self.rule = rule
+        self._walking: tuple[str, Iterator[str]] | None = None  # what comes after a cursor
 
     def check(self, *, may_be_empty: bool = False) -> None:
         """See `Source.check`."""
@@ -57,7 +59,8 @@ class Folder:
         Names that cannot be stored cannot be a cursor: those on the way come along, on top of `limit`.
         """
         try:
-            paths = _take(_walk(self.prefix, cursor), limit)
+            walking = self._after(cursor)
+            paths = _take(walking, limit)
             met = [entry for path in paths if (entry := self._meet(path)) is not None]
         except PermissionError as exc:
             raise SourceError(f"{exc.filename} cannot be read; give this user permission to read the folder.") from exc
@@ -65,13 +68,20 @@ class Folder:
             raise SourceError(f"{exc.filename} vanished while the folder was listed; run the job again.") from exc
         except OSError as exc:
             raise ServiceDown(f"{exc.filename or self.root} cannot be listed: {exc.strerror}.") from exc
+        end = next(filter(storable, reversed(paths)), cursor or self.prefix)
+        self._walking = end, walking
         return Page(
             refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
             refusals=tuple(entry for entry in met if isinstance(entry, Refusal)),
             gone=(),
-            cursor=next(filter(storable, reversed(paths)), cursor or self.prefix),
+            cursor=end,
             last=sum(map(storable, paths)) < limit,
         )
+
+    def _after(self, cursor: str | None) -> Iterator[str]:
+        """Paths after a cursor; those that follow the last page need no folder to be read again."""
+        walking, self._walking = self._walking, None
+        return walking[1] if walking is not None and walking[0] == cursor else _walk(self.prefix, cursor)
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
         """See `Source.covered`: everything between the two cursors; on the last page, to the end of the folder."""
@@ -87,10 +97,10 @@ class Folder:
             return None  # deleted while we listed: it was never there
         if not stat.S_ISREG(about.st_mode):
             reason = "is a link, pipe or device, not a file; only plain files are read."
-            return Refusal(name=path, code=Code.NOT_A_PHOTO, reason=reason)
+            return Refusal(name=path, code=Code.NOT_A_PHOTO, reason=reason, uri=address(LOCAL, path))
         user = self.rule.owner(path.removeprefix(self.prefix))
         if user is None:
-            return no_user(path, self.rule.template)
+            return no_user(LOCAL, path, self.rule.template)
         return PhotoRef(
             bucket=LOCAL,
             key=path,

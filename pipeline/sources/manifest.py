@@ -1,161 +1,136 @@
-"""Photos named one by one in a JSON-lines file: ``{"source-ref": "s3://bucket/key", "user": "ann"}``.
+"""Photos named one by one in JSON lines, of a file or of S3: ``{"source-ref": "s3://bucket/key", "user": "ann"}``.
 
-Each object is asked for its version (HEAD), several at a time. A line that cannot be read is refused by its number;
-an object that is not there is counted as gone. A manifest is no complete listing: what it leaves out stays. It is read
-once from beginning to end, however many pages that makes, and no line takes more memory than `MOST_LINE_BYTES`.
+``source-ref`` is spelt as Amazon's manifests have it. A line may say more: ``version_id`` (these bytes are read,
+whatever came later), ``consent`` (true or false), and ``etag`` with ``size`` in bytes (and ``last_modified``), which
+spare asking for the object. Whatever else it holds means nothing.
 
-A line names an object of S3 and its user, and nothing else counts in it: no local file, no server, no credentials. An
-object outside of the places that may be read is excluded, and nobody is asked for it.
+A line that cannot be read is refused by its number, and the rest is done. A manifest is no complete listing: what it
+leaves out stays. It is read once from beginning to end, however many pages that makes.
 """
 
 import json
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
-from pipeline.address import parse_uri
-from pipeline.errors import PhotoGone, SourceError
-from pipeline.records import Code, Page, PhotoRef, Refusal
+from pipeline.errors import SourceError
+from pipeline.records import Code, Page, PhotoRef, Refusal, Removed
 from pipeline.sources.allowed import ANYWHERE, Allowed
-from pipeline.sources.folder import open_plain
-from pipeline.sources.s3 import S3Access, translated
-from pipeline.sources.source import Interval, no_user, storable
+from pipeline.sources.document import Stamp, document
+from pipeline.sources.lines import MOST_LINE_BYTES, Line, Position, lines
+from pipeline.sources.named import Lookup, Named, checked, etag_of, size_of, time_of
+from pipeline.sources.s3 import S3Access
+from pipeline.sources.source import Interval, shown
 from pipeline.sources.user_rule import UserRule
 
-HEADS_AT_ONCE = 16
-MOST_LINE_BYTES = 1024 * 1024
+__all__ = ["MOST_LINE_BYTES", "Entry", "Manifest", "bad_line"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Line:
-    number: int  # from 1, blank lines counted
-    end: int  # bytes before the line that follows
-    text: str | None  # None: too long
+Entry = tuple[Position, Named | Refusal | None]  # where the next one begins, and what it names; None: nothing, rightly
 
 
 class Manifest:
-    """The objects that a manifest names. The cursor is "LINE:BYTES": the last line read, and where it ends."""
+    """The objects that a manifest names.
 
-    def __init__(self, path: str, rule: UserRule, access: S3Access, allowed: Allowed = ANYWHERE) -> None:
-        self.path = Path(path)
-        self.allowed = allowed
-        self.rule = rule
-        self.place = access.place
-        self.client = access.client(HEADS_AT_ONCE)
+    The cursor is "LINE:BYTES:VERSION": the last line read, where it ends, and of which version of the text.
+    """
+
+    def __init__(self, place: str, rule: UserRule, access: S3Access, allowed: Allowed = ANYWHERE) -> None:
+        self.document = document(place, access)
+        self._lookup = Lookup(rule, access, allowed)
+        self._stamped: Stamp | None = None
 
     def check(self, *, may_be_empty: bool = False) -> None:
         """See `Source.check`."""
-        if next(self._lines(0, 0), None) is None and not may_be_empty:
-            raise SourceError(f"The manifest {self.path} is empty.")
+        with self.document.reading(0, self._stamp().version) as file:
+            if (
+                next((entry for _, entry in self._entries(file) if entry is not None), None) is None
+                and not may_be_empty
+            ):
+                raise SourceError(f"The manifest {self.document.name} is empty.")
 
     def page(self, cursor: str | None, limit: int) -> Page:
         """See `Source.page`."""
-        start = cursor or "0:0"
-        lines = list(islice(self._lines(*map(int, start.split(":"))), limit))
-        with ThreadPoolExecutor(HEADS_AT_ONCE) as pool:
-            met = list(pool.map(self._meet, lines))
-        refusals = [entry for entry in met if isinstance(entry, Refusal)]
-        return Page(
-            refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
-            refusals=tuple(entry for entry in refusals if entry.code is not Code.GONE),
-            gone=tuple(entry for entry in refusals if entry.code is Code.GONE),
-            cursor=f"{lines[-1].number}:{lines[-1].end}" if lines else start,
-            last=len(lines) < limit,
-        )
+        stamp = self._stamp()
+        line, byte, version = (cursor or f"0:0:{stamp.version}").split(":", 2)
+        start = Position(line=int(line), byte=int(byte))
+        with self.document.reading(start.byte, version) as file:
+            read = list(islice(self._entries(file, start), limit))
+        end = read[-1][0] if read else start
+        met = self._lookup.meet([entry for _, entry in read if entry is not None], stamp.modified_at)
+        return paged(met, cursor=f"{end.line}:{end.byte}:{version}", last=len(read) < limit)
 
     def covered(self, cursor: str | None, page: Page) -> Interval | None:
         """See `Source.covered`: never."""
         del cursor, page
         return None
 
-    def _lines(self, number: int, offset: int) -> Iterator[_Line]:
-        """Lines that are not blank, after line `number`, which ends at byte `offset`."""
-        try:
-            with self._open() as file:
-                self._seek(file, offset)
-                while line := file.readline(MOST_LINE_BYTES + 1):
-                    number += 1
-                    long = len(line) > MOST_LINE_BYTES
-                    if long:
-                        _skip_rest(file, line)
-                    if long or line.strip():
-                        text = None if long else line.decode("utf-8", "surrogateescape")
-                        yield _Line(number=number, end=file.tell(), text=text)
-        except OSError as exc:
-            raise SourceError(f"The manifest {self.path} cannot be read: {exc.strerror}.") from exc
+    def _stamp(self) -> Stamp:
+        """What the text was when it was first looked at; each piece that is read must still be of it."""
+        self._stamped = self._stamped or self.document.stamp()
+        return self._stamped
 
-    def _open(self) -> BinaryIO:
-        """The file itself: a job's row may name a link, or a pipe that would be waited for.
-
-        Raises:
-            SourceError, OSError: it is no plain file, or cannot be opened.
-        """
-        fd = open_plain(str(self.path))
-        if fd is None:
-            raise SourceError(f"The manifest {self.path} is no plain file, or is behind a link; name the file itself.")
-        return open(fd, "rb")
-
-    def _seek(self, file: BinaryIO, offset: int) -> None:
-        """Go to a line's beginning; SourceError where none begins there any more."""
-        size = os.fstat(file.fileno()).st_size
-        file.seek(max(offset - 1, 0))
-        if size < offset or (0 < offset < size and file.read(1) != b"\n"):
-            raise SourceError(f"The manifest {self.path} was changed while it was listed; run the job again.")
-        file.seek(offset)
-
-    def _meet(self, line: _Line) -> PhotoRef | Refusal:
-        number = line.number
-        try:
-            uri, user = _parse(line.text)
-            bucket, key = parse_uri(uri)
-        except (ValueError, RecursionError, SourceError) as exc:
-            return Refusal(name=f"line {number}", code=Code.BAD_LINE, reason=str(exc))
-        if not self.allowed.holds(f"s3://{bucket}", key):
-            reason = f"lies outside of the places that may be read (s3://{bucket}/{key})."
-            return Refusal(name=f"line {number}", code=Code.OUTSIDE, reason=reason)
-        owner = user or self.rule.owner(key)
-        if owner is None:
-            return no_user(f"line {number} ({key})", self.rule.template)
-        try:
-            with translated(self.place, f"s3://{bucket}/{key}"):
-                head = self.client.head_object(Bucket=bucket, Key=key)
-        except PhotoGone as exc:
-            return Refusal(name=f"line {number}", code=Code.GONE, reason=str(exc))
-        return PhotoRef(
-            bucket=f"s3://{bucket}",
-            key=key,
-            user=owner,
-            etag=head["ETag"].strip('"'),
-            size=head["ContentLength"],
-            modified_at=head["LastModified"],
-        )
+    def _entries(self, file: BinaryIO, start: Position = Position()) -> Iterator[Entry]:  # noqa: B008 - it is frozen
+        for line in lines(file, start):
+            yield line.after, _named(line)
 
 
-def _skip_rest(file: BinaryIO, line: bytes) -> None:
-    """Read on to the end of the line that `line` begins."""
-    while line and not line.endswith(b"\n"):
-        line = file.readline(MOST_LINE_BYTES)
+def paged(met: list[PhotoRef | Refusal], *, cursor: str, last: bool, removed: tuple[Removed, ...] = ()) -> Page:
+    """A page of what was named: what could not be had failed, what should not have been named is refused."""
+    refusals = [entry for entry in met if isinstance(entry, Refusal)]
+    return Page(
+        refs=tuple(entry for entry in met if isinstance(entry, PhotoRef)),
+        refusals=tuple(entry for entry in refusals if entry.code not in (Code.GONE, Code.FORBIDDEN)),
+        gone=tuple(entry for entry in refusals if entry.code in (Code.GONE, Code.FORBIDDEN)),
+        cursor=cursor,
+        last=last,
+        removed=removed,
+    )
 
 
-def _parse(line: str | None) -> tuple[str, str | None]:
-    """The object and the user that a line names; ValueError with one sentence if it cannot be read."""
-    if line is None:
-        raise ValueError(f"has more than {MOST_LINE_BYTES:,} bytes.")
+def bad_line(name: str, line: int, reason: str) -> Refusal:
+    """Refuse a line that says nothing that could be understood."""
+    return Refusal(name=name, code=Code.BAD_LINE, reason=shown(reason), line=line)
+
+
+def _named(line: Line) -> Named | Refusal:
+    name = f"line {line.number}"
     try:
-        entry = json.loads(line)
+        return _parse(name, line)
+    except (ValueError, RecursionError, SourceError) as exc:
+        return bad_line(name, line.number, str(exc))
+
+
+def _parse(name: str, line: Line) -> Named:
+    """What a line names; ValueError with one sentence if it cannot be read."""
+    if line.bad is not None:
+        raise ValueError(line.bad)
+    try:
+        entry = json.loads(line.text)
     except json.JSONDecodeError as exc:
         raise ValueError(f"is no JSON object ({exc.msg} at column {exc.colno}).") from exc
     if not isinstance(entry, dict) or not isinstance(entry.get("source-ref"), str):
         raise ValueError('must be an object with "source-ref": "s3://bucket/key".')
-    user = entry.get("user")
-    if user is not None and not (isinstance(user, str) and user):
-        raise ValueError('"user" must be a non-empty string.')
-    if not entry["source-ref"].removeprefix("s3://").partition("/")[2]:
-        raise ValueError(f"names no object: {entry['source-ref']!r}; write s3://bucket/key.")
-    if not (storable(entry["source-ref"]) and storable(user or "")):
-        raise ValueError("holds a name that is not valid UTF-8, holds a NUL, or is too long.")
-    return entry["source-ref"], user
+    consent, size = entry.get("consent"), entry.get("size")
+    if not (consent is None or isinstance(consent, bool)):
+        raise ValueError('"consent" must be true or false.')
+    if not (size is None or (isinstance(size, int) and not isinstance(size, bool))):
+        raise ValueError('"size" must be a number of bytes.')
+    etag, time = _text(entry, "etag"), _text(entry, "last_modified")
+    return checked(
+        name,
+        line.number,
+        entry["source-ref"],
+        user=_text(entry, "user"),
+        version_id=_text(entry, "version_id"),
+        consent=consent,
+        etag=None if etag is None else etag_of(etag),
+        size=None if size is None else size_of(str(size)),
+        modified_at=None if time is None else time_of(time),
+    )
+
+
+def _text(entry: dict[str, Any], field: str) -> str | None:
+    value = entry.get(field)
+    if value is not None and not (isinstance(value, str) and value):
+        raise ValueError(f'"{field}" must be a non-empty string.')
+    return value

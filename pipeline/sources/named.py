@@ -106,7 +106,7 @@ class Lookup:
             return entry
         owner = self._rule.owner(entry.key)
         if owner is None:
-            reason = f"({shown(entry.key)}) does not match --user-from {self._rule.template!r}."
+            reason = f"names {shown(entry.key)}, which does not match --user-from {self._rule.template!r}."
             return entry.refused(Code.NO_USER, reason)
         return _with_user(entry, owner)
 
@@ -204,7 +204,7 @@ def checked(
         ValueError, SourceError: it is none.
     """
     if not uri.removeprefix("s3://").partition("/")[2]:
-        raise ValueError(f"names no object: {shown(uri)!r}; write s3://bucket/key.")
+        raise ValueError(f"names no object ({shown(uri)}); write s3://bucket/key.")
     for value in (uri, user, version_id, etag):
         if value is not None and not storable(value):
             raise ValueError(
@@ -230,14 +230,14 @@ def etag_of(text: str) -> str:
     """An ETag, with or without its quotes."""
     bare = text.strip('"')
     if not bare or not bare.isascii() or not bare.isprintable() or '"' in bare:
-        raise ValueError(f"holds an etag that is none: {shown(text)!r}.")
+        raise ValueError(f"holds an etag that is none ({shown(text)}).")
     return bare
 
 
 def size_of(text: str) -> int:
     """A number of bytes."""
     if not (text.isascii() and text.isdigit()) or len(text) > len(str(MOST_BYTES)) or int(text) > MOST_BYTES:
-        raise ValueError(f"holds a size that is no number of bytes: {shown(text)!r}.")
+        raise ValueError(f"holds a size that is no number of bytes ({shown(text)}).")
     return int(text)
 
 
@@ -246,7 +246,7 @@ def time_of(text: str) -> datetime:
     try:
         time = datetime.fromisoformat(text)
     except ValueError as exc:
-        raise ValueError(f"holds a last_modified that is no time: {shown(text)!r}.") from exc
+        raise ValueError(f"holds a last_modified that is no time ({shown(text)}).") from exc
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
@@ -254,5 +254,5 @@ def consent_of(text: str) -> bool:
     """A yes or a no."""
     answer = _WORDS.get(text.strip().lower())
     if answer is None:
-        raise ValueError(f"holds a consent that is neither yes nor no: {shown(text)!r}.")
+        raise ValueError(f"holds a consent that is neither yes nor no ({shown(text)}).")
     return answer

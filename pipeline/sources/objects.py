@@ -1,5 +1,7 @@
 """One photo's bytes, for whoever needs just one: thumbnails and checks. (Workers fetch in bulk: `workers.fetch`.)"""
 
+from typing import TypedDict
+
 from pipeline.address import parse_uri
 from pipeline.errors import PhotoChanged, PhotoGone, SourceError
 from pipeline.records import Version
@@ -41,15 +43,15 @@ class Objects:
             return False
         return True
 
-    def head(self, bucket: str, key: str) -> Version:
-        """What the object is now; PhotoGone if it is not there any more."""
+    def head(self, bucket: str, key: str, version_id: str | None = None) -> Version:
+        """What the object is now, or that version of it; PhotoGone if it is not there any more."""
         name, _ = parse_uri(bucket)
         with translated(self.place, f"{bucket}/{key}"):
-            answer = self._client.head_object(Bucket=name, Key=key)
+            answer = self._client.head_object(Bucket=name, Key=key, **_version(version_id))
         return Version(etag=answer["ETag"].strip('"'), size=answer["ContentLength"])
 
-    def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
-        """The bytes of the photo, if it is still the one that was listed.
+    def read(self, bucket: str, key: str, etag: str, size: int, version_id: str | None = None) -> bytes:
+        """The bytes of the photo, if it is still the one that was listed, or of that version of it.
 
         Raises:
             PhotoGone, PhotoChanged: it is not.
@@ -61,8 +63,17 @@ class Objects:
             return read_local(key, etag, size)
         name, _ = parse_uri(bucket)
         with translated(self.place, f"{bucket}/{key}"):
-            answer = self._client.get_object(Bucket=name, Key=key, IfMatch=f'"{etag}"')
+            answer = self._client.get_object(Bucket=name, Key=key, IfMatch=f'"{etag}"', **_version(version_id))
             data = answer["Body"].read()
         if len(data) != size:
             raise PhotoChanged(f"{bucket}/{key} has {len(data)} bytes, listed were {size}.")
         return data
+
+
+class _Versioned(TypedDict, total=False):
+    VersionId: str
+
+
+def _version(version_id: str | None) -> _Versioned:
+    """Of a request: the version that is meant, or none, for the newest."""
+    return {} if version_id is None else {"VersionId": version_id}

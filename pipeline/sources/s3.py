@@ -29,7 +29,7 @@ from pipeline.address import as_folder, parse_uri
 from pipeline.errors import AccessDenied, PhotoChanged, PhotoGone, ServiceDown, SourceError, Throttled
 from pipeline.records import Code, Page, PhotoRef, Refusal
 from pipeline.settings import Settings
-from pipeline.sources.source import Interval, after_prefix, bad_key, no_user, orders_of, storable
+from pipeline.sources.source import Interval, address, after_prefix, bad_key, no_user, orders_of, storable
 from pipeline.sources.user_rule import UserRule
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _from_response(exc: ClientError, place: str, what: str) -> Exception:
         return AccessDenied(
             f"Our S3 credentials may not list or read {what or place}; ask for list and read permission."
         )
-    if code in _GONE or status == 404:
+    if code in _GONE or status in (404, 405):  # 405: of a version that is a delete marker
         return PhotoGone(f"{what} is no longer there.")
     if code == "PreconditionFailed" or status == 412:
         return PhotoChanged(f"{what} was overwritten since it was listed.")
@@ -209,10 +209,11 @@ class S3Prefix:
         if not storable(key):
             return bad_key(key)
         if key.endswith("/") and size == 0:
-            return Refusal(name=key, code=Code.NOT_A_PHOTO, reason="is a folder marker, not a photo.")
+            reason = "is a folder marker, not a photo."
+            return Refusal(name=key, code=Code.NOT_A_PHOTO, reason=reason, uri=address(f"s3://{self.bucket}", key))
         user = self.rule.owner(key.removeprefix(self.prefix))
         if user is None:
-            return no_user(key, self.rule.template)
+            return no_user(f"s3://{self.bucket}", key, self.rule.template)
         return PhotoRef(
             bucket=f"s3://{self.bucket}",
             key=key,

@@ -6,6 +6,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import Protocol
 
+from pipeline.plain import visible
 from pipeline.records import Code, Page, Refusal
 
 
@@ -48,6 +49,8 @@ class Source(Protocol):
 
 MOST_NAME_BYTES = 2048  # of a key or a user; an index of Postgres takes up to 2,704, and S3's keys have at most 1,024
 
+MOST_SHOWN = 200  # characters of a name, in a sentence
+
 
 def storable(key: str) -> bool:
     """Whether Postgres can hold and index this name: valid Unicode, no NUL, not too long."""
@@ -58,16 +61,27 @@ def storable(key: str) -> bool:
     return "\0" not in key and size <= MOST_NAME_BYTES
 
 
+def shown(name: str) -> str:
+    """A name that anybody may have written, for a sentence: short, and with escapes for what is not to be seen."""
+    return visible(name if len(name) <= MOST_SHOWN else name[:MOST_SHOWN] + "...")
+
+
 def bad_key(key: str) -> Refusal:
     """Refuse a name that cannot be stored; shown with escapes."""
-    shown = key.encode("unicode_escape", "surrogatepass").decode()
+    escaped = key.encode("unicode_escape", "surrogatepass").decode()
     reason = f"its name is not valid UTF-8, holds a NUL, or has more than {MOST_NAME_BYTES:,} bytes; rename it."
-    return Refusal(name=shown, code=Code.BAD_KEY, reason=reason)
+    return Refusal(name=escaped, code=Code.BAD_KEY, reason=reason)
 
 
-def no_user(key: str, template: str) -> Refusal:
+def address(bucket: str, key: str) -> str:
+    """Where a photo is: s3://bucket/key, or file:///path."""
+    return f"{bucket}{key}" if bucket.endswith("://") else f"{bucket}/{key}"
+
+
+def no_user(bucket: str, key: str, template: str) -> Refusal:
     """Refuse a key that the user rule does not match."""
-    return Refusal(name=key, code=Code.NO_USER, reason=f"does not match --user-from {template!r}.")
+    reason = f"does not match --user-from {template!r}."
+    return Refusal(name=key, code=Code.NO_USER, reason=reason, uri=address(bucket, key))
 
 
 def orders_of(keys: Sequence[str]) -> frozenset[Order]:

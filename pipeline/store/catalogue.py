@@ -95,7 +95,9 @@ def _add_partition(connection: Connection, model_id: int) -> None:
     Raises:
         ConfigurationError: it was dropped, and some of its totals are still there.
     """
-    left = "SELECT EXISTS (SELECT FROM core.user_category WHERE model_id = :model)"
+    promotions.lock(connection)
+    left = """SELECT EXISTS (SELECT FROM core.user_category WHERE model_id = :model)
+                  OR EXISTS (SELECT FROM core.category_total WHERE model_id = :model)"""
     if connection.execute(text(left), {"model": model_id}).scalar_one():
         raise ConfigurationError(
             "This model is being dropped, or that was broken off; `pictograph models drop NAME --yes` completes it."
@@ -105,7 +107,8 @@ def _add_partition(connection: Connection, model_id: int) -> None:
         text(f"CREATE TABLE IF NOT EXISTS {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})")
     )
     connection.execute(
-        text("UPDATE core.model SET dropped_at = NULL WHERE model_id = :model AND dropped_at IS NOT NULL"),
+        text("""UPDATE core.model SET dropped_at = NULL, created_at = now()
+                WHERE model_id = :model AND dropped_at IS NOT NULL"""),
         {"model": model_id},
     )
 

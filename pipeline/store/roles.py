@@ -29,12 +29,17 @@ class Role(StrEnum):
 
 
 #: What holds for every session of a role, beside its rights: a session can set it otherwise, so no right hangs on it.
-_SESSIONS = {Role.ANALYST: " -c default_transaction_read_only=on -c statement_timeout=60s"}
+_SESSIONS = {Role.ANALYST: " -c default_transaction_read_only=on -c statement_timeout=60s -c search_path=tags"}
 
 
 def session_options(role: Role) -> str:
     """The options by which a connection takes its role."""
     return f"-c role={role}{_SESSIONS.get(role, '')}"
+
+
+def act_as(connection: Connection, role: Role) -> None:
+    """Be another role of the same login until this transaction ends; ConfigurationError if the login has none such."""
+    connection.execute(text(f"SET LOCAL ROLE {role}"))
 
 
 def see_everybody(connection: Connection) -> None:

@@ -112,12 +112,14 @@ def unlike(table: str, of: str) -> str:
 
     Its columns are the key and what is to be added to the stored `photos` and `mass`. Both sides are of one snapshot,
     and every transaction changes them alike: so what is missing now is missing for ever, whoever merges meanwhile.
+    A model that is being dropped is left out: its results go first, its totals after them.
     """
     return f"""
     SELECT model_id, {of}, node, coalesce(c.photos, 0) - coalesce(t.photos, 0) AS photos,
            coalesce(c.mass, 0) - coalesce(t.mass, 0) AS mass
     FROM ({_recount(of)}) AS c FULL JOIN {table} t USING (model_id, {of}, node)
-    WHERE (coalesce(c.photos, 0), coalesce(c.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))"""
+    WHERE (coalesce(c.photos, 0), coalesce(c.mass, 0)) <> (coalesce(t.photos, 0), coalesce(t.mass, 0))
+      AND model_id NOT IN (SELECT model_id FROM core.model WHERE dropped_at IS NOT NULL)"""
 
 
 def differences(connection: Connection) -> int:

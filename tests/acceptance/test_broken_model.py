@@ -1,6 +1,5 @@
 """A model that does not work on a machine: work waits, nobody is blamed, and once it is mended all goes on."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.settings import PREFIX
-from tests.acceptance.conftest import PATIENCE_SECONDS, Site, wait_for
+from tests.acceptance.conftest import PATIENCE_SECONDS, Site, fresh, wait_for
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -71,7 +70,7 @@ def test_a_model_that_does_not_work_opens_the_breaker_until_it_is_mended(own, we
     sound = weights.read_bytes()
     weights.write_bytes(sound[: len(sound) // 2])
     for n in range(PHOTOS):
-        shutil.copyfile(photos[n % len(photos)], tmp_path / f"{n}.jpg")
+        (tmp_path / f"{n}.jpg").write_bytes(fresh(photos[n % len(photos)]))
     job_id = own.report("tag", tmp_path, "--user", "ann", "--no-wait")["job"]
     worker = own.start("worker", "annotate")
     wait_for(lambda: own.rows("SELECT FROM core.breaker WHERE failures >= :n", n=FAILURES))

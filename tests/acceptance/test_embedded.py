@@ -15,7 +15,7 @@ import pytest
 
 from pictograph.stack import wait_until_stopped
 from pipeline.settings import PREFIX
-from tests.acceptance.conftest import COMMAND, PATIENCE_SECONDS, environment, run, wait_for
+from tests.acceptance.conftest import COMMAND, PATIENCE_SECONDS, environment, fresh, run, wait_for
 
 DEMO_SECONDS = 60
 
@@ -70,7 +70,7 @@ def test_code_in_the_current_folder_is_not_executed(env, photos, tmp_path):
         (tmp_path / package / "__init__.py").write_text("raise SystemExit('executed')")
     user = tmp_path / "photos of" / "mira"
     user.mkdir(parents=True)
-    (user / "1").write_bytes(photos[0].read_bytes())
+    (user / "1").write_bytes(fresh(photos[0]))
     done = run(("tag", "photos of", "--json"), env, tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["succeeded"] == 1
@@ -82,7 +82,7 @@ def interrupted(env, home, photos, tmp_path_factory) -> int:
     folder = tmp_path_factory.mktemp("mine") / "nina"
     folder.mkdir()
     for n, path in enumerate(photos[:60]):
-        (folder / str(n)).write_bytes(path.read_bytes())
+        (folder / str(n)).write_bytes(fresh(path))
     tagging = subprocess.Popen(
         [*COMMAND, "tag", str(folder.parent)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from taxonomy.graph import load
-from tests.acceptance.conftest import Site
+from tests.acceptance.conftest import Site, fresh
 from workers.decode.pool import DecodePool
 from workers.models import registry
 from workers.models.load import load as load_model
@@ -79,7 +79,7 @@ def test_a_second_run_tags_nothing(site, first, uploaded):
 
 def test_only_what_changed_is_tagged_again(site, first, uploaded):
     changed, other = sorted(uploaded)[0], uploaded[sorted(uploaded)[1]]
-    site.access.client().put_object(Bucket=BUCKET, Key=changed, Body=other.read_bytes())
+    site.access.client().put_object(Bucket=BUCKET, Key=changed, Body=fresh(other))
     counts = site.tag(f"s3://{BUCKET}/main/")["counts"]
     assert (counts["succeeded"], counts["skipped_unchanged"]) == (1, len(uploaded) - 1)
 

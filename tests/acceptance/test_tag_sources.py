@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.store import queries
-from tests.acceptance.conftest import Site
+from tests.acceptance.conftest import Site, fresh
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def folder(tmp_path: Path, photos: list[Path]) -> Path:
     for n, path in enumerate(photos[:4]):
         place = tmp_path / "album" / ("eva", "max")[n % 2] / f"{n}{path.suffix}"
         place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, place)
+        place.write_bytes(fresh(path))
     return tmp_path / "album"
 
 
@@ -30,7 +30,7 @@ def photos_of(site: Site, user: str) -> int:
 def test_a_folder_is_tagged_and_what_is_new_later(site, folder, photos):
     assert site.tag(folder)["counts"]["succeeded"] == 4
     assert (photos_of(site, "eva"), photos_of(site, "max")) == (2, 2)
-    shutil.copyfile(photos[4], folder / "eva" / "later.jpg")
+    (folder / "eva" / "later.jpg").write_bytes(fresh(photos[4]))
     (folder / "max" / "no photo.txt").write_text("no photo")
     report = site.tag(folder)
     assert report["state"] == "succeeded_with_errors"
@@ -111,7 +111,7 @@ def test_without_waiting_a_job_goes_on_by_itself(site, folder):
 def test_a_source_that_was_emptied_is_subtracted_when_that_is_allowed(site, tmp_path, photos):
     photo = tmp_path / "emptied" / "vera" / "1"
     photo.parent.mkdir(parents=True)
-    photo.write_bytes(Path(photos[0]).read_bytes())
+    photo.write_bytes(fresh(photos[0]))
     assert site.tag(photo.parents[1])["counts"]["succeeded"] == 1
     photo.unlink()
     assert site.run("tag", photo.parents[1]).returncode == 2

@@ -13,7 +13,7 @@ from itertools import zip_longest
 
 from sqlalchemy import text
 
-from pipeline.records import ItemState, WorkState
+from pipeline.records import Code, ItemState, WorkState
 from pipeline.store.session import Database
 
 _STATES = {
@@ -123,7 +123,8 @@ class History:
             offered, stored, worked = connection.execute(
                 text(f"""SELECT (SELECT count(*) FROM chaos.offered), (SELECT count(*) FROM chaos.stored),
                                 (SELECT coalesce(sum(photos), 0) FROM core.job_count
-                                 WHERE state IN ({ItemState.SUCCEEDED}, {ItemState.FAILED}))::bigint
+                                 WHERE state IN ({ItemState.SUCCEEDED}, {ItemState.FAILED})
+                                    OR code = {Code.SAME_CONTENT})::bigint
                                 + (SELECT coalesce(sum(items), 0) FROM core.erasure)::bigint""")
             ).one()
             return cls(

@@ -4,17 +4,21 @@ Building the schema takes longer than most of these tests: they find it made, an
 """
 
 import copy
+import threading
 from collections.abc import Iterator
 
 import pytest
+from engine_helpers import SIDE, Library
 from ledger_helpers import Ledger, empty, is_made, make, ref
 from pydantic import SecretStr
 
 from pictograph.stack import Endpoints
 from pipeline.settings import Settings
-from pipeline.sources.s3 import S3Access
+from pipeline.sources.s3 import S3Access, create_bucket
 from pipeline.store.roles import Role
 from pipeline.store.session import Database
+from workers.decode.pool import DecodePool
+from workers.decode.records import Target
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +111,34 @@ def analyst(roles: dict[Role, Ledger]) -> Ledger:
 @pytest.fixture
 def two_users(ledger: Ledger, ingest: Ledger, worker: Ledger) -> int:
     """Two photos of Ann's and three of Ben's, tagged, each with a thumbnail; the job."""
-    job_id = ingest.list([ref(f"ann/{n}.jpg") for n in range(2)] + [ref(f"ben/{n}.jpg", user="ben") for n in range(3)])
+    photos = [ref(f"ann/{n}.jpg") for n in range(2)] + [ref(f"ben/{n}.jpg", user="ben") for n in range(3)]
+    job_id = ingest.list(photos, notify=("https://example.org/ended",))
     worker.tag_all(job_id, "dog")
     ledger.execute("INSERT INTO core.thumbnail SELECT photo_id, 64, 1, 'x' FROM core.photo")
     return job_id
+
+
+@pytest.fixture(scope="module")
+def decoders() -> Iterator[DecodePool]:
+    """Decode children for streams."""
+    with DecodePool(1, Target(size=SIDE, resize=36)) as pool:
+        yield pool
+
+
+@pytest.fixture
+def library(
+    ledger: Ledger, ledger_settings: Settings, decoders: DecodePool, request: pytest.FixtureRequest
+) -> Iterator[Library]:
+    """An empty bucket, and streams over jobs on it; none leaves a thread behind."""
+    settings = ledger_settings.model_copy(update={"shard_photos": 10})
+    name = "engine-" + "".join(c if c.isalnum() else "-" for c in request.node.name.lower())[-40:].strip("-")
+    create_bucket(S3Access.of(settings), name)
+    found = Library(ledger, settings, decoders, name)
+    yield found
+    for heart in found.hearts:
+        heart.stop()
+    client = S3Access.of(settings).client()
+    if name in {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}:
+        client.delete_bucket(Bucket=name)  # the server sets disk aside for each that there is
+    steps = {"feed", "fetch", "recognise", "decode", "merge", "close"}
+    assert [thread.name for thread in threading.enumerate() if thread.name in steps] == []

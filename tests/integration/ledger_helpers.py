@@ -45,6 +45,7 @@ LISTING_ONLY = {
     (ItemState.DUPLICATE, Code.LISTED_TWICE),
     (ItemState.ERASED, Code.NONE),
     (ItemState.FAILED, Code.GONE),
+    (ItemState.FAILED, Code.FORBIDDEN),
     *((ItemState.EXCLUDED, code) for code in Code),
 }
 
@@ -75,6 +76,7 @@ EMPTIED = [
     "thumbnail",
     "erasure",
     "breaker",
+    "queue_limit",
     "firing",
     "delivery",
     "job_line",

@@ -14,7 +14,6 @@ from pipeline import crashpoints
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import ending, jobs, redrive
 from pipeline.ledger import erase as erasing
-from pipeline.ledger import ending, jobs, redrive
 from pipeline.ledger.erase import erase
 from pipeline.ledger.listing import record_page
 from pipeline.records import Code, ItemState, JobState

@@ -160,8 +160,7 @@ def test_what_goes_along_hides_one_users_photos_too(shelf: Shelf) -> None:
 #: How the views apply the active policy to a user's totals (columns of core.policy_effect).
 VIEWED = """
 SELECT tc.position, v.photos, (v.mass * 10000)::bigint AS mass
-FROM tags.user_category v JOIN core.category c ON c.wnid = v.wnid AND NOT c.area_only
-JOIN core.taxonomy_category tc USING (node) WHERE v."user" = :user ORDER BY 1"""
+FROM tags.user_category v JOIN core.taxonomy_category tc USING (node) WHERE v."user" = :user ORDER BY 1"""
 
 
 @pytest.mark.parametrize(

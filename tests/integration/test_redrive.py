@@ -182,14 +182,14 @@ def test_two_redrivers_publish_each_shard_once(ledger):
         ledger.database.run(lambda c, n=n: roster.note_worker(c, f"w{n}", QUEUE, progressed=False))
     bells, errors = [], []
 
-    def publish():
+    def tick():
         try:
             for _ in range(4):
                 bells.extend(ledger.database.run(publish.publishable))
         except Exception as exc:
             errors.append(exc)
 
-    threads = [threading.Thread(target=publish) for _ in range(4)]
+    threads = [threading.Thread(target=tick) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

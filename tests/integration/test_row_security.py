@@ -8,7 +8,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.store import queries
 from pipeline.store.roles import see_everybody, see_user
 
-OF_EVERYBODY = {"job", "job_count", "list_range", "shard"}  # of no user's
+OF_EVERYBODY = {"delivery", "job", "job_count", "list_range", "shard"}  # of no user's
 
 
 def seen(connection):

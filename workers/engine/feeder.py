@@ -85,8 +85,8 @@ class Feeder:
 
 
 def _open(connection: Connection, lease: Lease, model_id: int) -> list[PhotoTask]:
-    jobs.start(connection, lease.job_id)
     drop_done(connection, lease, model_id)
+    jobs.start(connection, lease.job_id)
     return work.open_photos(connection, lease)
 
 

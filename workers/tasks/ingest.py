@@ -1,4 +1,4 @@
-"""The ingest task: a shell around the listing. Needs neither torch nor decode children."""
+"""The tasks of an ingest worker: shells around the listing and around deliveries. Needs neither torch nor children."""
 
 import os
 from functools import lru_cache
@@ -9,11 +9,12 @@ from celery.signals import worker_process_init, worker_process_shutdown
 from pipeline.ledger.publish import INGEST_QUEUE
 from pipeline.settings import Settings
 from pipeline.store.roles import Role
+from workers.deliver import DELIVER_SECONDS, deliver_one
 from workers.drain import draining, listen
 from workers.heart import Heart
 from workers.ingest import list_range
 from workers.ledger import open_database, worker_id
-from workers.send import INGEST
+from workers.send import DELIVER, INGEST
 from workers.tasks import checked_id
 
 
@@ -43,3 +44,10 @@ def ingest(range_id: int) -> None:
     """List this key range, or as much of it as one task may."""
     heart().rung()
     list_range(Settings(), heart(), checked_id(range_id), draining)
+
+
+@shared_task(name=DELIVER, time_limit=DELIVER_SECONDS)
+def deliver(delivery_id: int) -> None:
+    """Bring this delivery to where it is to go."""
+    heart().rung()
+    deliver_one(Settings(), heart(), checked_id(delivery_id), draining)

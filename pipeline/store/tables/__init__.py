@@ -11,5 +11,8 @@ model's taxonomy registered; and nobody deletes a photo, user, model or category
 
 from pipeline.store.tables import jobs, knowledge, orders, photos, results, work
 from pipeline.store.tables.base import metadata
+from pipeline.store.tables.dictionary import describe
 
 __all__ = ["jobs", "knowledge", "metadata", "orders", "photos", "results", "work"]
+
+describe(metadata)

@@ -1,6 +1,17 @@
 """What models say of photos, and the totals."""
 
-from sqlalchemy import ARRAY, BigInteger, CheckConstraint, Column, Index, Integer, LargeBinary, SmallInteger, Table, text
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    text,
+)
 
 from pipeline.store.tables.base import metadata, stated
 
@@ -20,7 +31,7 @@ photo_result = Table(
     Column("sha256", LargeBinary),
     Index("photo_result_tags_idx", "tags", postgresql_using="gin"),
     Index("photo_result_user_id_idx", "user_id"),
-    # A quarter of what the whole hash takes. Not a hash index: photos that many people have would be one endless bucket.
+    # Less than half of what the whole takes. No hash index: a photo that everybody has would be one endless bucket.
     Index("photo_result_sha256_idx", text("(substring(sha256, 1, 8)::bigint)")),
     comment="What a model says of a photo: masses of every node with at least 2 %, the shown tags, the headline.",
     postgresql_partition_by="LIST (model_id)",
