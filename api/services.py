@@ -96,7 +96,7 @@ class Thumbnails:
         if place.size > self._max_photo_bytes:
             raise PhotoUnreadable(f"Photo {photo_id} has {place.size:,} bytes, too many to be shown.", Code.TOO_LARGE)
         with self._my_turn():
-            data = self._objects.read(place.bucket, place.key, place.etag, place.size)
+            data = self._objects.read(place.bucket, place.key, place.etag, place.size, place.version_id)
             jpeg = self._decoder.thumbnail(data, side)
         self._database.run(lambda c: queries.cache_thumbnail(bound(c), photo_id, side, place.content_rev, jpeg))
         with self._lock:

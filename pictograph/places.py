@@ -10,9 +10,12 @@ from pictograph import stack
 from pictograph.stack import Service
 from pictograph.stack.attach import OnWait
 from pictograph.stack.home import Home
+from pictograph.stack.servers import RESULTS
+from pipeline.address import parse_uri
 from pipeline.errors import ConfigurationError
+from pipeline.ledger.requests import JobRequest
 from pipeline.settings import PREFIX, Settings
-from pipeline.sources.s3 import AMAZON
+from pipeline.sources.s3 import AMAZON, S3Access, create_bucket
 
 DATABASE = frozenset({Service.POSTGRES})
 EVERYTHING = frozenset(Service)
@@ -69,7 +72,7 @@ def servers(
 ) -> Iterator[Settings]:
     """Settings in which every service of `need` has an address; embedded servers run for as long as the block does.
 
-    At an embedded S3 they may list and read, and nothing else (`uploading` gives more).
+    At an embedded S3 they may list and read, and write results to the bucket of that name (`uploading` gives more).
 
     Raises:
         ConfigurationError, ServiceDown: an address is none, or an embedded server is not installed or does not start.
@@ -89,7 +92,25 @@ def servers(
             found["s3_endpoint_url"] = endpoints.s3_endpoint_url
             found["s3_access_key_id"] = endpoints.s3_reader_access_key_id
             found["s3_secret_access_key"] = SecretStr(endpoints.s3_reader_secret_access_key)
+            found["output_access_key_id"] = endpoints.s3_results_access_key_id
+            found["output_secret_access_key"] = SecretStr(endpoints.s3_results_secret_access_key)
         yield settings.model_copy(update=found)
+
+
+def prepare_outputs(settings: Settings, request: JobRequest) -> None:
+    """See to it that the embedded S3, if it is in use, takes the results: they have a bucket there.
+
+    Raises:
+        ConfigurationError: they are to be written to another one.
+    """
+    buckets = {parse_uri(each.target)[0] for each in request.outputs if each.target.startswith("s3://")}
+    if not buckets or not own(Service.S3):
+        return
+    if buckets != {RESULTS}:
+        raise ConfigurationError(
+            f"The embedded S3 takes results in the bucket {RESULTS} alone; write s3://{RESULTS}/..., or to a file."
+        )
+    create_bucket(S3Access.of(uploading(settings)), RESULTS)
 
 
 def uploading(settings: Settings) -> Settings:

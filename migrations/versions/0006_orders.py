@@ -16,7 +16,7 @@ INGEST, WORKER, API, ERASER = "pictograph_ingest", "pictograph_worker", "pictogr
 UPGRADE = """
 ALTER TABLE core.app_user ADD COLUMN consent boolean;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again. consent: whether others may see this user''s photos; NULL: never asked, which counts as no.';
-ALTER TABLE core.erasure ADD COLUMN lines bigint NOT NULL DEFAULT 0;
+ALTER TABLE core.erasure ADD COLUMN lines bigint NOT NULL DEFAULT 0, ADD COLUMN outputs bigint NOT NULL DEFAULT 0;
 CREATE INDEX photo_result_sha256_idx ON core.photo_result ((substring(sha256, 1, 8)::bigint));
 
 ALTER TABLE core.model ADD COLUMN dropped_at timestamptz;
@@ -155,6 +155,7 @@ CREATE TABLE core.job_entry (
     CONSTRAINT job_entry_pkey PRIMARY KEY (job_id, line),
     CONSTRAINT job_entry_job_id_fkey FOREIGN KEY (job_id) REFERENCES core.job (job_id));
 CREATE INDEX job_entry_key_idx ON core.job_entry (key);
+CREATE INDEX job_entry_object_idx ON core.job_entry (bucket, key);
 COMMENT ON TABLE core.job_entry IS 'An object that a job of kind events is about; its input, kept in the ledger.';
 """
 
@@ -182,6 +183,21 @@ GRANT SELECT, INSERT, UPDATE ON core.object_event TO {INGEST};
 GRANT SELECT, INSERT ON core.job_entry TO {INGEST};
 GRANT SELECT, DELETE ON core.object_event, core.job_entry TO {ERASER};
 GRANT SELECT, INSERT ON core.job_line TO {INGEST};
+GRANT SELECT, UPDATE ON core.job_line TO {ERASER};
+GRANT SELECT, UPDATE ON core.delivery TO {ERASER};
+GRANT SELECT ON core.bucket TO {ERASER};
+GRANT SELECT ON core.job_line, core.object_event TO {API};
+ALTER TABLE core.job_line ENABLE ROW LEVEL SECURITY;
+CREATE POLICY whose ON core.job_line FOR SELECT TO {API} USING (
+    (SELECT current_setting('pictograph.tenant', true) = 'on')
+    OR EXISTS (SELECT FROM core.photo p WHERE p.photo_id = job_line.photo_id));
+CREATE POLICY everything ON core.job_line TO {INGEST}, {WORKER}, {ERASER} USING (true) WITH CHECK (true);
+ALTER TABLE core.object_event ENABLE ROW LEVEL SECURITY;
+CREATE POLICY whose ON core.object_event FOR SELECT TO {API} USING (
+    (SELECT current_setting('pictograph.tenant', true) = 'on')
+    OR EXISTS (SELECT FROM core.photo p JOIN core.bucket b USING (bucket_id)
+               WHERE b.uri = object_event.bucket AND p.key = object_event.key));
+CREATE POLICY everything ON core.object_event TO {INGEST}, {WORKER}, {ERASER} USING (true) WITH CHECK (true);
 """
 
 DOWNGRADE = """
@@ -198,7 +214,7 @@ DROP TABLE core.schedule, core.promotion;
 ALTER TABLE core.model DROP COLUMN dropped_at;
 COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all.';
 DROP INDEX core.photo_result_sha256_idx;
-ALTER TABLE core.erasure DROP COLUMN lines;
+ALTER TABLE core.erasure DROP COLUMN lines, DROP COLUMN outputs;
 ALTER TABLE core.app_user DROP COLUMN consent;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again.';
 """

@@ -76,6 +76,7 @@ COMMENT ON COLUMN core.erasure."results" IS 'Rows deleted so far, of all models.
 COMMENT ON COLUMN core.erasure."thumbnails" IS 'Rows deleted so far.';
 COMMENT ON COLUMN core.erasure."items" IS 'Rows deleted so far, of all jobs.';
 COMMENT ON COLUMN core.erasure."lines" IS 'Lines of jobs'' input whose address was taken out so far.';
+COMMENT ON COLUMN core.erasure."outputs" IS 'Delivered results that are written again without them, so far.';
 
 COMMENT ON COLUMN core.firing."schedule_id" IS 'Of which schedule.';
 COMMENT ON COLUMN core.firing."due_at" IS 'When it was due.';
@@ -352,10 +353,10 @@ COMMENT ON COLUMN tags.category."bits" IS 'How telling it is: log2(all labels / 
 COMMENT ON COLUMN tags.category."labels" IS 'Labels of the model at or under it, 1 or more. NOT additive: labels under several parents count in each.';
 COMMENT ON COLUMN tags.category."parent_wnid" IS 'Where the display tree draws it; one parent of possibly several. NULL: the root.';
 COMMENT ON COLUMN tags.category."shown_as_wnid" IS 'Of the categories with the same labels, the one that is shown as a tag; its own wnid, mostly.';
-COMMENT ON COLUMN tags.category."l1" IS 'Name of the category at depth 1 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
-COMMENT ON COLUMN tags.category."l2" IS 'Name of the category at depth 2 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
-COMMENT ON COLUMN tags.category."l3" IS 'Name of the category at depth 3 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
-COMMENT ON COLUMN tags.category."l4" IS 'Name of the category at depth 4 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
+COMMENT ON COLUMN tags.category."l1" IS 'Name of the broadest telling category (one that may be a tag) around it in the display tree, or its own: animal, food. NULL: it is broader than any.';
+COMMENT ON COLUMN tags.category."l2" IS 'The next telling category below l1, toward this one, or its own name. NULL: it lies higher.';
+COMMENT ON COLUMN tags.category."l3" IS 'The next telling category below l2. NULL: it lies higher.';
+COMMENT ON COLUMN tags.category."l4" IS 'The next telling category below l3. NULL: it lies higher.';
 
 COMMENT ON VIEW tags.category_all_models IS 'Categories of every model''s taxonomy. Grain: one row per model and category.';
 COMMENT ON COLUMN tags.category_all_models."model" IS 'Name of the model; not unique, model_id is.';
@@ -370,10 +371,10 @@ COMMENT ON COLUMN tags.category_all_models."bits" IS 'How telling it is: log2(al
 COMMENT ON COLUMN tags.category_all_models."labels" IS 'Labels of the model at or under it, 1 or more. NOT additive: labels under several parents count in each.';
 COMMENT ON COLUMN tags.category_all_models."parent_wnid" IS 'Where the display tree draws it; one parent of possibly several. NULL: the root.';
 COMMENT ON COLUMN tags.category_all_models."shown_as_wnid" IS 'Of the categories with the same labels, the one that is shown as a tag; its own wnid, mostly.';
-COMMENT ON COLUMN tags.category_all_models."l1" IS 'Name of the category at depth 1 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
-COMMENT ON COLUMN tags.category_all_models."l2" IS 'Name of the category at depth 2 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
-COMMENT ON COLUMN tags.category_all_models."l3" IS 'Name of the category at depth 3 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
-COMMENT ON COLUMN tags.category_all_models."l4" IS 'Name of the category at depth 4 of the display tree that holds it; its own at that depth. NULL: it lies higher.';
+COMMENT ON COLUMN tags.category_all_models."l1" IS 'Name of the broadest telling category (one that may be a tag) around it in the display tree, or its own: animal, food. NULL: it is broader than any.';
+COMMENT ON COLUMN tags.category_all_models."l2" IS 'The next telling category below l1, toward this one, or its own name. NULL: it lies higher.';
+COMMENT ON COLUMN tags.category_all_models."l3" IS 'The next telling category below l2. NULL: it lies higher.';
+COMMENT ON COLUMN tags.category_all_models."l4" IS 'The next telling category below l3. NULL: it lies higher.';
 
 COMMENT ON VIEW tags.category_closure IS 'Every pair of a category and one at or above it, along all edges of the graph, of the active model''s taxonomy. Grain: one row per pair; distance 0 included, so that a join takes in the category itself.';
 COMMENT ON COLUMN tags.category_closure."ancestor" IS 'Node of the upper category.';

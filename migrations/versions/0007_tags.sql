@@ -49,18 +49,28 @@ LEFT JOIN LATERAL (SELECT promoted_at, promoted_by FROM core.promotion p WHERE p
 LEFT JOIN LATERAL (SELECT revision, threshold FROM core.decision d WHERE d.model_id = m.model_id
                    ORDER BY revision DESC LIMIT 1) AS d ON true;
 
--- The levels are worked out once per query, downward from the root, and only where l1 to l4 are asked for: grouped by
--- their key they are known to be one row per category, so that the join is left out where nothing is taken from it.
+-- Levels are steps down the display tree that say something: categories that may be a tag of somebody. They are worked
+-- out once per query, downward from the root, and only where l1 to l4 are asked for: grouped by their key they are known
+-- to be one row per category, so that the join is left out where nothing is taken from it.
 CREATE VIEW tags.category_all_models WITH (security_barrier) AS
-WITH RECURSIVE drawn AS (
-    SELECT t.taxonomy_id, t.node, 0 AS depth, NULL::text AS l1, NULL::text AS l2, NULL::text AS l3, NULL::text AS l4
-    FROM core.taxonomy_category t JOIN core.category c USING (node) WHERE t.display_parent IS NULL AND NOT c.area_only
+WITH RECURSIVE place AS (
+    SELECT m.model_id, t.node, t.display_parent, c.name,
+           (t.shown_as = t.node AND t.leaf_count < x.labels * coalesce(d.vague_share, 0.4))::int AS step
+    FROM core.model m JOIN core.taxonomy x USING (taxonomy_id) JOIN core.taxonomy_category t USING (taxonomy_id)
+    JOIN core.category c ON c.node = t.node
+    LEFT JOIN LATERAL (SELECT vague_share FROM core.decision d WHERE d.model_id = m.model_id
+                       ORDER BY revision DESC LIMIT 1) AS d ON true
+    WHERE NOT c.area_only
+), drawn AS (
+    SELECT model_id, node, 0 AS level, NULL::text AS l1, NULL::text AS l2, NULL::text AS l3, NULL::text AS l4
+    FROM place WHERE display_parent IS NULL
     UNION ALL
-    SELECT t.taxonomy_id, t.node, d.depth + 1, CASE d.depth WHEN 0 THEN c.name ELSE d.l1 END,
-           CASE d.depth WHEN 1 THEN c.name ELSE d.l2 END, CASE d.depth WHEN 2 THEN c.name ELSE d.l3 END,
-           CASE d.depth WHEN 3 THEN c.name ELSE d.l4 END
-    FROM drawn d JOIN core.taxonomy_category t ON (t.taxonomy_id, t.display_parent) = (d.taxonomy_id, d.node)
-    JOIN core.category c ON c.node = t.node WHERE NOT c.area_only)
+    SELECT p.model_id, p.node, d.level + p.step,
+           CASE WHEN (d.level, p.step) = (0, 1) THEN p.name ELSE d.l1 END,
+           CASE WHEN (d.level, p.step) = (1, 1) THEN p.name ELSE d.l2 END,
+           CASE WHEN (d.level, p.step) = (2, 1) THEN p.name ELSE d.l3 END,
+           CASE WHEN (d.level, p.step) = (3, 1) THEN p.name ELSE d.l4 END
+    FROM drawn d JOIN place p ON (p.model_id, p.display_parent) = (d.model_id, d.node))
 SELECT m.name AS model, m.model_id, c.node, c.wnid, c.name,
        ARRAY(SELECT replace(l, '_', ' ') FROM unnest(c.lemmas) AS l WHERE replace(l, '_', ' ') <> c.name) AS aliases,
        c.gloss, t.depth, t.bits, t.leaf_count AS labels, parent.wnid AS parent_wnid, shown.wnid AS shown_as_wnid,
@@ -68,8 +78,8 @@ SELECT m.name AS model, m.model_id, c.node, c.wnid, c.name,
 FROM core.model m JOIN core.taxonomy_category t USING (taxonomy_id) JOIN core.category c ON c.node = t.node
 LEFT JOIN core.category parent ON parent.node = t.display_parent
 LEFT JOIN core.category shown ON shown.node = t.shown_as
-LEFT JOIN (SELECT taxonomy_id, node, min(l1) AS l1, min(l2) AS l2, min(l3) AS l3, min(l4) AS l4
-           FROM drawn GROUP BY 1, 2) AS level ON (level.taxonomy_id, level.node) = (t.taxonomy_id, t.node)
+LEFT JOIN (SELECT model_id, node, min(l1) AS l1, min(l2) AS l2, min(l3) AS l3, min(l4) AS l4
+           FROM drawn GROUP BY 1, 2) AS level ON (level.model_id, level.node) = (m.model_id, c.node)
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (t.taxonomy_id, t.node)
 WHERE NOT c.area_only AND NOT coalesce(e.hidden, false) AND m.dropped_at IS NULL;
 

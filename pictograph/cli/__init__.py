@@ -32,7 +32,9 @@ COMMANDS = {
     "demo": Entry("demo", "See it work: photographs of three users become tags, profiles and treemaps."),
     "up": Entry("up", "Start everything on this machine: servers, workers, redriver, API."),
     "tag": Entry("tag", "Tag the photos of SOURCE: those that are new or changed since the last time."),
-    "ingest-events": Entry("events", "Tag the objects that S3's event messages tell of, and subtract those that are gone."),
+    "ingest-events": Entry(
+        "events", "Tag the objects that S3's event messages tell of, and subtract those that are gone."
+    ),
     "jobs": Entry("jobs", "Running and past jobs."),
     "queues": Entry("queues", "Queues of work, and limits on them."),
     "schedule": Entry("schedule", "Jobs that start by the clock."),
@@ -51,6 +53,7 @@ COMMANDS = {
     "calibrate": Entry(
         "judge", "Choose the constants of the decision on labelled photos and store them as a new revision."
     ),
+    "export": Entry("export", "Everything that is held about USER, as JSON lines."),
     "erase": Entry("erase", "Erase USER: photos, tags, totals, thumbnails and what jobs did with each, for good."),
     "bench": Entry("bench", "Measure how many photos a second this machine tags, and what limits it."),
     "doctor": Entry("setup", "Check every connection, the model and the versions."),

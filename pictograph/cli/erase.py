@@ -61,6 +61,11 @@ def _receipt(found: Receipt, *, already: bool) -> Sequence[str]:
     return (
         f"{found.user}: erased {'already, ' if already else ''}{when}.",
         f"Deleted: photos {found.photos:,}, results {found.results:,}, thumbnails {found.thumbnails:,}, "
-        f"photos of jobs {found.items:,}.",
+        f"photos of jobs {found.items:,}; blanked: lines of results {found.lines:,}.",
+        *(_rewritten(found),) * (found.outputs > 0),
         f"Left, counted afterwards: {left}.",
     )
+
+
+def _rewritten(found: Receipt) -> str:
+    return f"Results that were delivered before are written again without these lines: {found.outputs:,}."

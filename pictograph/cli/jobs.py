@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from pictograph import brought
 from pictograph.cli import control, results
 from pictograph.cli.connect import looking, reading
 from pictograph.cli.console import STYLE, Json, emit, out, plain, say
@@ -75,11 +76,11 @@ def show_job(job_id: JobId, *, as_json: Json = False) -> None:
         failures = jobs.failures(connection, job_id, limit=FAILURES_SHOWN)
         deliveries = delivery.of_job(connection, job_id)
     if as_json:
-        brought = [results.delivery_facts(each) for each in deliveries]
-        emit({**facts(job), "failures": [asdict(failure) for failure in failures], "deliveries": brought})
+        tried = [brought.facts(each) for each in deliveries]
+        emit({**facts(job), "failures": [asdict(failure) for failure in failures], "deliveries": tried})
         return
     show(job)
-    for sentence in (*_orders(job), *results.sentences(deliveries)):
+    for sentence in (*_orders(job), *brought.sentences(deliveries)):
         say(f"- {sentence}")
     for failure in failures:
         say(f"- {failure.key}: {failure.code.replace('_', ' ')}. {failure.message or ''}")

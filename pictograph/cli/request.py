@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pictograph.places import prepare_outputs
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import selection
 from pipeline.ledger.clock import parse_window
@@ -149,6 +150,7 @@ def check(settings: Settings, request: JobRequest) -> None:
         ConfigurationError, ServiceDown: it would be of no use to submit this.
     """
     check_outputs(settings, request)
+    prepare_outputs(settings, request)
     if request.kind != selection.KIND:
         source_of(settings, request).check(may_be_empty=request.allow_mass_delete)
 

@@ -1,10 +1,8 @@
-"""``pictograph jobs results``, and what `jobs show` says of deliveries."""
+"""``pictograph jobs results``: what became of each line of a job's input, at once."""
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,10 +10,7 @@ from pictograph.cli.connect import writing
 from pictograph.cli.console import STYLE
 from pictograph.cli.control import JobId
 from pipeline.ledger import jobs, results
-from pipeline.ledger.delivery import Delivery
 from pipeline.ledger.results import Written
-from pipeline.ledger.targets import target_of
-from pipeline.records import WorkState
 from pipeline.store.roles import Role
 
 group = typer.Typer(**STYLE)  # a part of `pictograph jobs`
@@ -48,30 +43,3 @@ def show_results(
         for data in results.spell(results.lines(connection, job), form.value, Written()):
             sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-
-
-def delivery_facts(found: Delivery) -> dict[str, Any]:
-    """A delivery for machines."""
-    facts = asdict(found)
-    return {**facts, "state": found.condition.replace(" ", "_")}
-
-
-def sentences(found: list[Delivery]) -> Iterator[str]:
-    """Deliveries for people."""
-    for each in found:
-        yield f"{_what(each)}: {each.condition}{_more(each)}"
-
-
-def _what(found: Delivery) -> str:
-    if found.kind == "webhook":
-        return f"notice to {found.target}"
-    return f"results to {target_of(found.target, found.format or Format.JSONL.value, found.job_id).results_uri}"
-
-
-def _more(found: Delivery) -> str:
-    if found.state is WorkState.DONE:
-        lines = (found.facts or {}).get("lines")
-        return f" at {found.delivered_at:%Y-%m-%d %H:%M:%S} UTC" + (f", {lines:,} lines" if lines is not None else "")
-    if found.error and found.next_attempt_at and found.state is not WorkState.CANCELLED:
-        return f" at {found.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC; tried {found.attempts} times: {found.error}"
-    return f"; {found.error}" if found.error else ""

@@ -93,7 +93,8 @@ def add_schedule(
     if as_json:
         emit(_facts(added))
     else:
-        say(f"Schedule {added.name} is added; it is due at {_moment(added.next_at)}.")
+        while_up = ", if `pictograph up` runs then" if own_ledger() else ""
+        say(f"Schedule {added.name} is added; it is due at {_moment(added.next_at)}{while_up}.")
 
 
 @schedule_group.command("list", epilog="Example: `pictograph schedule list`")

@@ -56,7 +56,7 @@ def sql(
 def _answer(settings: Settings, query: str) -> None:
     with open_database(settings, "pictograph sql", Role.ANALYST) as database:
         for row in ask(database, query):
-            emit(dict(row))
+            emit(row)
 
 
 def _command(query: str | None) -> list[str]:
@@ -99,9 +99,9 @@ def connection_of(url: str) -> tuple[str, dict[str, str]]:
     options = f"{given if isinstance(given, str) else ' '.join(given)} {session_options(Role.ANALYST)}".strip()
     query = {name: value for name, value in parsed.query.items() if name != "password"} | {"options": options}
     bare = parsed._replace(password=None, query=type(parsed.query)(query))
-    # SQLAlchemy writes a space as a plus sign, which libpq takes for one.
-    address = bare.render_as_string(hide_password=False).replace("+", "%20")
-    return address, {} if password is None else {"PGPASSWORD": str(password)}
+    # SQLAlchemy writes a space of the query as a plus sign, which libpq takes for one.
+    place, _, asked = bare.render_as_string(hide_password=False).partition("?")
+    return f"{place}?{asked.replace('+', '%20')}", {} if password is None else {"PGPASSWORD": str(password)}
 
 
 @contextmanager

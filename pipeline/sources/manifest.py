@@ -17,7 +17,7 @@ from pipeline.errors import SourceError
 from pipeline.records import Code, Page, PhotoRef, Refusal, Removed
 from pipeline.sources.allowed import ANYWHERE, Allowed
 from pipeline.sources.document import Stamp, document
-from pipeline.sources.lines import MOST_LINE_BYTES, Line, Position, lines
+from pipeline.sources.lines import MOST_LINE_BYTES, START, Line, Position, lines
 from pipeline.sources.named import Lookup, Named, checked, etag_of, size_of, time_of
 from pipeline.sources.s3 import S3Access
 from pipeline.sources.source import Interval, shown
@@ -69,7 +69,7 @@ class Manifest:
         self._stamped = self._stamped or self.document.stamp()
         return self._stamped
 
-    def _entries(self, file: BinaryIO, start: Position = Position()) -> Iterator[Entry]:  # noqa: B008 - it is frozen
+    def _entries(self, file: BinaryIO, start: Position = START) -> Iterator[Entry]:
         for line in lines(file, start):
             yield line.after, _named(line)
 

@@ -20,7 +20,7 @@ from urllib.parse import unquote_plus
 
 from pipeline.address import parse_uri
 from pipeline.errors import SourceError
-from pipeline.sources.lines import Line, Position, lines
+from pipeline.sources.lines import START, Line, lines
 from pipeline.sources.source import shown, storable
 
 MOST_TEXT_LINES = 1_000_000  # of JSON that does not keep to one message a line
@@ -64,7 +64,7 @@ def read_messages(file: BinaryIO) -> Iterator[tuple[int, Iterator[Told]]]:
 
     Lines are read one by one; values over several lines are held together, up to `MOST_TEXT_LINES`.
     """
-    found = lines(file, Position())
+    found = lines(file, START)
     first = next(found, None)
     if first is None:
         return

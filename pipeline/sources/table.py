@@ -12,7 +12,7 @@ from urllib.parse import unquote_plus
 
 from pipeline.errors import SourceError
 from pipeline.records import Refusal
-from pipeline.sources.lines import Position, Row, rows
+from pipeline.sources.lines import START, Position, Row, rows
 from pipeline.sources.manifest import Entry, Manifest, bad_line
 from pipeline.sources.named import Named, checked, consent_of, etag_of, size_of, time_of
 from pipeline.sources.source import shown
@@ -26,7 +26,7 @@ class Table(Manifest):
 
     _header: "Header | None" = None
 
-    def _entries(self, file: BinaryIO, start: Position = Position()) -> Iterator[Entry]:  # noqa: B008 - it is frozen
+    def _entries(self, file: BinaryIO, start: Position = START) -> Iterator[Entry]:
         if self._header is None:
             self._header = self._read_header(file, start)
         header = self._header
@@ -38,7 +38,7 @@ class Table(Manifest):
         """What the first row says of the columns; `file` stands at `start` again afterwards."""
         if start.byte:
             file.seek(0)
-        first = next(rows(file, Position()), None)
+        first = next(rows(file, START), None)
         file.seek(start.byte)
         return Header.of(first)
 

@@ -1,6 +1,6 @@
 """A query of a person's own, for answers that machines read."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
@@ -10,8 +10,8 @@ from pipeline.errors import ConfigurationError
 from pipeline.store.session import Database
 
 
-def ask(database: Database, query: str) -> Iterator[Mapping[str, Any]]:
-    """The rows that `query` gives, each by the names of its columns; nothing of it is ever committed but reading.
+def ask(database: Database, query: str) -> Iterator[dict[str, Any]]:
+    """The rows that `query` gives, each by the names of its columns.
 
     Raises:
         ConfigurationError: Postgres does not take the query; the sentence says why, in its words.
@@ -21,7 +21,7 @@ def ask(database: Database, query: str) -> Iterator[Mapping[str, Any]]:
             # No parameters: a per cent sign is one.
             result = connection.exec_driver_sql(query.replace("%", "%%"))
             if result.returns_rows:
-                yield from result.mappings()
+                yield from (dict(zip(result.keys(), row, strict=True)) for row in result)
     except DBAPIError as exc:
         raise ConfigurationError(_why(exc.orig)) from exc
 

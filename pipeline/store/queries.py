@@ -62,6 +62,7 @@ class PhotoPlace:
     etag: str
     size: int  # bytes
     content_rev: int
+    version_id: str | None  # where a manifest named one
 
 
 def active_model(connection: Connection) -> ActiveModel | None:
@@ -155,7 +156,7 @@ def newest_photos(connection: Connection, model_id: int, user_id: int, limit: in
 def photo_place(connection: Connection, photo_id: int) -> PhotoPlace | None:
     """Where the photo lies; None if there is none, or not any more, or its owner is erased."""
     query = text("""
-        SELECT b.uri AS bucket, p.key, p.etag, p.size, p.content_rev
+        SELECT b.uri AS bucket, p.key, p.etag, p.size, p.content_rev, p.version_id
         FROM core.photo p JOIN core.bucket b USING (bucket_id) JOIN core.app_user u USING (user_id)
         WHERE p.photo_id = :photo AND p.gone_at IS NULL AND u.deleted_at IS NULL""")
     row = connection.execute(query, {"photo": photo_id}).mappings().first()

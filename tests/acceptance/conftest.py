@@ -27,6 +27,7 @@ from pipeline.store.totals import differences
 UPLOADS_AT_ONCE = 8
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "pictograph"]
+WEBHOOK_SECRET = "a secret that is long enough to sign"
 PATIENCE_SECONDS = 240  # for a command or what it brings about, on a machine that may be slow and busy
 
 
@@ -158,6 +159,9 @@ def site(endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> Iter
         s3_endpoint_url=endpoints.s3_endpoint_url,
         s3_access_key_id=endpoints.s3_reader_access_key_id,
         s3_secret_access_key=endpoints.s3_reader_secret_access_key,
+        output_access_key_id=endpoints.s3_results_access_key_id,
+        output_secret_access_key=endpoints.s3_results_secret_access_key,
+        webhook_secret=WEBHOOK_SECRET,
         lease_seconds=3,
         tick_seconds=0.2,
         stale_seconds=3,

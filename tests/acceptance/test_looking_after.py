@@ -87,3 +87,45 @@ def test_what_is_found_names_the_command_that_repairs_it(site, photos, tmp_path)
         assert site.run("repair", "totals").stdout == "Nothing was wrong.\n"
     finally:
         site.access.client().delete_bucket(Bucket="looked-after")
+
+
+def test_an_operator_has_the_last_word(site, many, tmp_path):
+    """Limits, a pause that ends by itself, an urgent job, an end for good, and another try of what failed."""
+    queue = site.report("queues")["queue"]
+    assert queue == "all"
+    (annotate,) = [line.split()[0] for line in site.run("queues").stdout.splitlines() if line.startswith("annotate.")]
+    assert site.report("queues", "limit", annotate, "0", "--by", "ann")["most"] == 0
+    job_id = str(site.report("tag", many, "--scope", "all", "--no-wait")["job"])
+    why = wait_for(lambda: (said := site.report("jobs", "why", job_id))["reason"] == "limited" and said)
+    assert f"queue {annotate} may have 0 shards in hand at once and has no room, as ann set it" in why["sentence"]
+
+    paused = site.report("jobs", "pause", job_id, "--for", "1s", "--reason", "the store is being moved", "--by", "ann")
+    assert (paused["paused_by"], paused["pause_reason"]) == ("ann", "the store is being moved")
+    wait_for(lambda: state(site, job_id) == "running")  # a redriver lifts it
+    assert site.report("jobs", "priority", job_id, "50")["priority"] == 50
+    assert site.rows("SELECT DISTINCT priority FROM core.shard WHERE job_id = :job", job=int(job_id)) == [(50,)]
+
+    assert site.run("queues", "unlimit", annotate).stdout == f"The limit of queue {annotate} is lifted.\n"
+    wait_for(lambda: site.report("jobs", "show", job_id)["counts"]["succeeded"] > 0)
+    cancelled = site.report("jobs", "cancel", job_id, "--by", "bob")
+    assert cancelled["cancelled_by"] == "bob"
+    wait_for(lambda: state(site, job_id) == "cancelled")
+    counts = site.report("jobs", "show", job_id)["counts"]
+    assert counts.pop("total") == sum(counts.values()) == 320
+    assert "cancelled by bob" in site.run("jobs", "show", job_id).stdout
+    assert site.differences() == 0
+    for command in (("cancel",), ("pause",), ("resume",), ("priority", "1")):
+        refused = site.run("jobs", command[0], job_id, *command[1:])
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "has ended (cancelled)" in refused.stderr
+    assert "has no photo that failed" in site.run("jobs", "retry", job_id).stderr
+
+    folder = tmp_path / "broken" / "ann"
+    folder.mkdir(parents=True)
+    for n in range(3):
+        (folder / f"{n}.jpg").write_bytes(b"\xff\xd8\xff" + bytes([n]) * 100)
+    first = site.tag(folder.parent)
+    assert first["reasons"] == {"corrupt": 3}
+    again = site.report("jobs", "retry", first["job"])
+    assert (again["counts"]["total"], again["reasons"]) == (3, {"corrupt": 3})
+    assert f"tries again what failed in job {first['job']}" in site.run("jobs", "show", again["job"]).stdout

@@ -22,6 +22,8 @@ ORDINARY = {
     for place, user in enumerate((ERASED, TWICE, "ben", "cleo"))
     for n in range(PHOTOS_EACH)
 }
+TWINS = (f"{PLACE}ben/0.jpg", f"{PLACE}cleo/0.jpg")  # the same bytes, of two users
+ORDINARY[TWINS[1]] = ORDINARY[TWINS[0]]
 LISTED = {**ORDINARY, CORRUPT: photo(30)[:-40], CHANGED: photo(31), DELETED: photo(32)}
 LATER = photo(33)  # what `CHANGED` is then
 

@@ -70,6 +70,8 @@ class Job:
     listing: Lease | None
     missing: set[int] = field(default_factory=set)
     ended: bool = False
+    paused: bool = False
+    cancelling: bool = False  # its end is ordered, and nobody has wound it up yet
     unchanged: int = 0
     erased: int = 0  # photos that are counted and of which there is no item
 
@@ -153,11 +155,12 @@ class Model:
 
     def claimable(self, shard: Shard) -> bool:
         """Whether who asks for it by name gets it."""
-        return (
-            shard.state in (WorkState.PENDING, WorkState.QUEUED)
-            and not shard.delayed
-            and not self.jobs[shard.job].ended
-        )
+        return shard.state in (WorkState.PENDING, WorkState.QUEUED) and not shard.delayed and self.goes_on(shard.job)
+
+    def goes_on(self, job: int) -> bool:
+        """Whether anything of the job may be begun."""
+        found = self.jobs[job]
+        return not (found.ended or found.paused or found.cancelling)
 
     def claim(self, lease: Lease) -> None:
         """The shard was given away."""
@@ -175,10 +178,10 @@ class Model:
         return {n for (_, n), item in self.items.items() if item.shard == shard and item.state is ItemState.PENDING}
 
     def retries(self) -> dict[int, set[int]]:
-        """By job that has not ended: the photos that wait."""
+        """By job that goes on: the photos that wait."""
         waiting: dict[int, set[int]] = {}
         for (job, number), item in self.items.items():
-            if item.state is ItemState.RETRY and not self.jobs[job].ended:
+            if item.state is ItemState.RETRY and self.goes_on(job):
                 waiting.setdefault(job, set()).add(number)
         return waiting
 
@@ -250,8 +253,16 @@ class Model:
         for number in numbers:
             del self.photos[number]
 
+    def pause(self, job: int) -> None:
+        """Nothing more of a job is begun; what was published is taken back."""
+        self.jobs[job].paused = True
+        for shard in self.shards.values():
+            if shard.job == job and shard.state is WorkState.QUEUED:
+                shard.state = WorkState.PENDING
+
     def give_up(self, job: int) -> None:
         """A job ends where it stands."""
+        self.jobs[job].paused = self.jobs[job].cancelling = False
         self.jobs[job].ended, self.jobs[job].listing, self.jobs[job].missing = True, None, set()
         for (of, _), item in self.items.items():
             if of == job and item.state in OPEN_ITEMS:
@@ -264,4 +275,4 @@ class Model:
         """The jobs that have nothing left to do."""
         busy = {shard.job for shard in self.shards.values() if shard.state in OPEN_SHARDS}
         busy |= {job for (job, _), item in self.items.items() if item.state in OPEN_ITEMS}
-        return {n for n, job in self.jobs.items() if not job.ended and job.listing is None and n not in busy}
+        return {n for n, job in self.jobs.items() if self.goes_on(n) and job.listing is None and n not in busy}

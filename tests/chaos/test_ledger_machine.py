@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, text
 
 from pictograph.stack import Endpoints
-from pipeline.ledger import ending, erase, jobs, publish, redrive, work
+from pipeline.ledger import control, ending, erase, jobs, publish, redrive, work
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Code, ItemState, Lease, PhotoResult, PhotoTask, Version, WorkState
@@ -444,11 +444,51 @@ class Machine(RuleBasedStateMachine):
     @rule(n=NUMBER, really=RARELY)
     def give_up(self, n: int, really: bool) -> None:
         """A job fails."""
-        running = sorted(number for number, job in self.model.jobs.items() if not job.ended)
+        running = sorted(number for number, job in self.model.jobs.items() if not (job.ended or job.cancelling))
         if running and really:
             job = running[n % len(running)]
             self.run(lambda c: ending.fail(c, job, "given up"))
             self.model.give_up(job)
+
+    @rule(n=NUMBER, really=RARELY)
+    def cancel(self, n: int, really: bool) -> None:
+        """An operator wants no more of a job, and goes away at once."""
+        going = sorted(number for number, job in self.model.jobs.items() if not job.ended)
+        if going and really:
+            job = going[n % len(going)]
+            assert self.run(lambda c: ending.cancel(c, job, "ann")) != self.model.jobs[job].cancelling
+            self.model.jobs[job].paused, self.model.jobs[job].cancelling = False, True
+
+    @precondition(lambda self: any(job.cancelling for job in self.model.jobs.values()))
+    @rule()
+    def wind_up(self) -> None:
+        """A redriver ends what was cancelled."""
+        expected = sorted(number for number, job in self.model.jobs.items() if job.cancelling)
+        assert ending.wind_up_all(self.ledger.database) == expected
+        for job in expected:
+            self.model.give_up(job)
+
+    @rule(n=NUMBER, really=RARELY)
+    def pause(self, n: int, really: bool) -> None:
+        """An operator lets a job rest."""
+        going = sorted(number for number, job in self.model.jobs.items() if not (job.ended or job.cancelling))
+        if going and really:
+            job = going[n % len(going)]
+            assert self.run(lambda c: control.pause(c, job, "ann", seconds=3600)) != self.model.jobs[job].paused
+            self.model.pause(job)
+
+    @precondition(lambda self: any(job.paused for job in self.model.jobs.values()))
+    @rule(n=NUMBER, expires=st.booleans())
+    def resume(self, n: int, expires: bool) -> None:
+        """It goes on: somebody says so, or its time is over."""
+        paused = sorted(number for number, job in self.model.jobs.items() if job.paused)
+        job = paused[n % len(paused)]
+        if expires:
+            self.ledger.execute("UPDATE core.job SET pause_until = now() WHERE job_id = :job", job=job)
+            assert self.run(control.keep_hours) == ([job], [])
+        else:
+            assert self.run(lambda c: control.resume(c, job))
+        self.model.jobs[job].paused = False
 
     def _some_held(self, n: int) -> list[Held]:
         """One whose lease is good, if there is one; every third time, whichever: a zombie's too."""
@@ -498,7 +538,12 @@ class Machine(RuleBasedStateMachine):
         self._check_counts()
         for user in sorted(self.model.hidden):
             erase.erase(self.ledger.database, user)
+        ending.wind_up_all(self.ledger.database)
+        self.ledger.execute("UPDATE core.job SET pause_until = now() WHERE state = 2")
+        self.run(control.keep_hours)
         for number, job in self.model.jobs.items():
+            if job.cancelling:
+                self.model.give_up(number)
             if job.listing:
                 self._end_listing(number)
         self.run(self._list_and_end)

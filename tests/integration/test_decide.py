@@ -161,7 +161,7 @@ def test_an_older_revision_never_wins(ledger, ingest, worker, tagged):
 
 def test_what_was_cut_off_cannot_come_back(ledger, ingest, worker, tagged):
     revise(ledger, keep_mass=100)
-    with pytest.raises(ConfigurationError, match="from 1 % of a photo on.*below 2 % was left out.*--scope stale"):
+    with pytest.raises(ConfigurationError, match=r"from 1 % of a photo on.*below 2 % was left out.*--scope stale"):
         submit(ingest, ledger)
     with pytest.raises(ConfigurationError, match="There is no decision of revision 77"):
         submit(ingest, ledger, revision=77)

@@ -49,7 +49,7 @@ class Receiver(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def do_POST(self):  # noqa: N802 - the library's name
+    def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.met.append((self.path, dict(self.headers.items()), body))
         refused = len(self.server.met) <= self.server.refuse
@@ -247,8 +247,8 @@ def test_results_are_written_to_s3_in_parts(ledger, ingest, told, access, monkey
     try:
         job_id = ended(ledger, outputs=(Output(target="s3://results-in-parts/night/"),))
         ledger.execute(
-            "INSERT INTO core.job_line (job_id, line, uri, state, code, message) SELECT :job, n, 's3://photos/' || n, 6, 25, "
-            "repeat('why ', 40) FROM generate_series(2, 30000) n",
+            "INSERT INTO core.job_line (job_id, line, uri, state, code, message) "
+            "SELECT :job, n, 's3://photos/' || n, 6, 25, repeat('why ', 40) FROM generate_series(2, 30000) n",
             job=job_id,
         )
         monkeypatch.setattr(sinks, "PART_BYTES", 5 * 1024 * 1024)  # the least that S3 takes
@@ -364,7 +364,8 @@ def test_a_notice_waits_for_the_results_but_not_for_ever(ledger, worker, listeni
     lines, notice = (each.delivery_id for each in of_job(ledger, job_id))
     assert publish(worker) == [lines]
     ledger.execute(
-        "UPDATE core.delivery SET state = 0, attempts = 2, next_attempt_at = now() + interval '1 h' WHERE delivery_id = :d",
+        "UPDATE core.delivery SET state = 0, attempts = 2, next_attempt_at = now() + interval '1 h' "
+        "WHERE delivery_id = :d",
         d=lines,
     )
     assert publish(worker) == []
@@ -382,11 +383,11 @@ def test_a_message_that_could_not_be_sent_is_taken_back(ledger, worker, listenin
 def test_where_an_output_lies():
     found = [
         target_of(text, form, 7)
-        for text, form in (("s3://b/x/{job}/", "jsonl"), ("s3://b/", "csv"), ("/a/b.csv", "csv"), ("/a/b", "jsonl"))
+        for text, form in (("s3://bin/x/{job}/", "jsonl"), ("s3://bin/", "csv"), ("/a/b.csv", "csv"), ("/a/b", "jsonl"))
     ]
     assert [(each.results_uri, each.summary) for each in found] == [
-        ("s3://b/x/7/results.jsonl", "x/7/summary.json"),
-        ("s3://b/results.csv", "summary.json"),
+        ("s3://bin/x/7/results.jsonl", "x/7/summary.json"),
+        ("s3://bin/results.csv", "summary.json"),
         ("/a/b.csv", "/a/b.summary.json"),
         ("/a/b", "/a/b.summary.json"),
     ]

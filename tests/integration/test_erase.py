@@ -4,23 +4,25 @@ import json
 import threading
 
 import pytest
-from ledger_helpers import LEASE_SECONDS, page_of, ref, wait_for
+from ledger_helpers import BUCKET, LEASE_SECONDS, page_of, ref, wait_for
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from pictograph import places
 from pictograph.cli import erase as cli
 from pipeline import crashpoints
-from pipeline.errors import ConfigurationError
-from pipeline.ledger import ending, jobs, redrive
+from pipeline.errors import ConfigurationError, LeaseLost
+from pipeline.ledger import delivery, ending, jobs, redrive
 from pipeline.ledger import erase as erasing
+from pipeline.ledger.delivery import DELIVERIES
 from pipeline.ledger.erase import erase
 from pipeline.ledger.listing import record_page
-from pipeline.records import Code, ItemState, JobState
+from pipeline.ledger.requests import Output
+from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.settings import PREFIX
 from pipeline.store import queries
 
-NOTHING = dict.fromkeys(("photos", "results", "totals", "thumbnails", "items", "missing"), 0)
+NOTHING = dict.fromkeys(("photos", "results", "totals", "thumbnails", "items", "missing", "lines", "events"), 0)
 OF_PHOTOS = ("photo_result", "thumbnail", "job_item", "job_missing")
 
 
@@ -49,6 +51,42 @@ def rows_of(ledger, name="ann"):
         found[table] = f"""SELECT count(*) FROM core.{table} t LEFT JOIN core.photo p USING (photo_id)
                            WHERE p.photo_id IS NULL OR p.user_id = :user"""
     return {table: rows for table, query in found.items() if (rows := ledger.one(query, user=user_id(ledger, name)))}
+
+
+def test_lines_of_results_are_blanked_and_delivered_results_written_again(ledger, library):
+    job_id = ledger.list([ref("ann/0.jpg"), ref("ben/0.jpg", user="ben")], outputs=(Output(target="/results.jsonl"),))
+    ledger.execute("UPDATE core.job SET state = 10")
+    (row,) = ledger.all("SELECT delivery_id FROM core.delivery WHERE job_id = :job", job=job_id)
+    lease = ledger.database.run(lambda c: DELIVERIES.claim(c, row.delivery_id, "worker", 60))
+    ledger.database.run(lambda c: delivery.finish(c, lease, {}))
+    writing = ledger.list([ref("ann/1.jpg")], whole=False, outputs=(Output(target="/more.jsonl"),))
+    ledger.execute("UPDATE core.job SET state = 10")
+    (held,) = ledger.all("SELECT delivery_id FROM core.delivery WHERE job_id = :job", job=writing)
+    slow = ledger.database.run(lambda c: DELIVERIES.claim(c, held.delivery_id, "worker", 60))
+
+    receipt = erase(ledger.database, "ann")
+    assert (receipt.lines, receipt.outputs, receipt.left) == (2, 2, NOTHING)
+    kept = ledger.all(
+        "SELECT line, uri, photo_id, message FROM core.job_line WHERE job_id = :job ORDER BY 1", job=job_id
+    )
+    assert [line.uri for line in kept] == [None, f"{BUCKET}/ben/0.jpg"]
+    assert kept[0][2:] == (None, None)
+    with pytest.raises(LeaseLost):
+        ledger.database.run(lambda c: delivery.finish(c, slow, {}))
+    states = ledger.all("SELECT state, delivered_at, next_attempt_at > now() AS later FROM core.delivery ORDER BY 1, 3")
+    assert [tuple(state) for state in states] == [(WorkState.PENDING, None, True), (WorkState.PENDING, None, None)]
+
+
+def test_what_events_told_of_a_user_goes(ledger, library):
+    for table, columns in (("object_event", "sequencer"), ("job_entry", "job_id, line")):
+        values = "'00a1'" if table == "object_event" else f"{library[0]}, photo_id"
+        ledger.execute(
+            f"INSERT INTO core.{table} (bucket, key, {columns}) SELECT b.uri, p.key, {values} "
+            "FROM core.photo p JOIN core.bucket b USING (bucket_id)"
+        )
+    assert erase(ledger.database, "ann").left == NOTHING
+    for table in ("object_event", "job_entry"):
+        assert {row.key[:4] for row in ledger.all(f"SELECT key FROM core.{table}")} == {"ben/"}
 
 
 @pytest.mark.parametrize("batch", [1, 4, 500])

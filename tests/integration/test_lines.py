@@ -9,10 +9,11 @@ from sqlalchemy import text
 
 from pipeline.ledger import audit, ending, jobs, repair
 from pipeline.ledger.erase import erase
-from pipeline.ledger.lines import forget_lines, numbers, uri
+from pipeline.ledger.lines import URI, forget_lines, numbers
 from pipeline.ledger.requests import JobRequest, Output, Scope
 from pipeline.records import Code, ItemState, PhotoRef, PhotoResult, Refusal
 from pipeline.sources.rules import Rules
+from pipeline.sources.source import address
 from workers.heart import Heart
 from workers.ingest import list_range
 
@@ -129,7 +130,12 @@ def test_places_without_lines_are_numbered_as_they_are_listed(ledger):
         f"{BUCKET}/c/4",
     ]
     assert numbers(first, 7) == [8, 9, 10]
-    assert uri("file://", "/photos/a.jpg") == "file:///photos/a.jpg"
+
+
+@pytest.mark.parametrize(("bucket", "key"), [("file://", "/photos/a.jpg"), (BUCKET, "a.jpg"), (BUCKET, "/a.jpg")])
+def test_an_address_is_spelt_alike_everywhere(ledger, bucket, key):
+    spelt = URI.format(bucket="CAST(:bucket AS text)", key="CAST(:key AS text)")
+    assert ledger.one(f"SELECT {spelt}", bucket=bucket, key=key) == address(bucket, key)
 
 
 def test_who_wants_no_results_keeps_no_lines(ledger):

@@ -21,23 +21,23 @@ RIGHTS = """
     active_model     S                        S                                   S                -
     app_user         S,I(name),U(CONSENT)     S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
     breaker          S                        S,I,U,D                             S                -
-    bucket           S,I                      S                                   S                -
+    bucket           S,I                      S                                   S                S
     category         S                        -                                   S                -
     category_closure -                        -                                   -                -
     category_total   S,I,U                    S,I,U                               S                S,I,U
     decision         S                        S                                   S                -
-    delivery         S,I,U                    S,U                                 S                -
+    delivery         S,I,U                    S,U                                 S                S,U
     erasure          -                        -                                   -                S,I,U
     firing           S,I,U                    -                                   -                -
     job              S,I,U                    S,U                                 S                S(job_id)
     job_count        S,I,U                    S,I,U                               S                S,I,U
     job_entry        S,I                      -                                   -                S,D
     job_item         S,I,U                    S,U                                 S                S,U(state),D
-    job_line         S,I                      -                                   -                -
+    job_line         S,I                      -                                   S                S,U
     job_missing      S,U(photo_id),D,I        S,D                                 -                S,D
     list_range       S,I,U                    S,U                                 S                -
     model            S                        S                                   S                S(dropped_at+model_id)
-    object_event     S,I,U                    -                                   -                S,D
+    object_event     S,I,U                    -                                   S                S,D
     photo            S,I,U                    S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
     photo_result     S,U(DECIDED),D           S,I,U,D                             S                S,D
     policy           S                        -                                   S                -
@@ -65,7 +65,9 @@ OF_SOMEBODY = {
     "job",
     "job_count",
     "job_item",
+    "job_line",
     "list_range",
+    "object_event",
     "photo",
     "photo_result",
     "shard",

@@ -242,12 +242,42 @@ def test_workers_may_list_and_read_photos_and_nothing_else(shared):
     writer.delete_bucket(Bucket="read-only")
 
 
+def test_who_writes_results_sees_the_bucket_of_results_and_no_other(shared):
+    _, endpoints = shared
+    admin = s3(endpoints)
+    for bucket in ("results", "not-results"):
+        admin.create_bucket(Bucket=bucket)
+        admin.put_object(Bucket=bucket, Key="there", Body=b"before")
+    key, secret = endpoints.s3_results_access_key_id, endpoints.s3_results_secret_access_key
+    writer = s3(replace(endpoints, s3_access_key_id=key, s3_secret_access_key=secret))
+    writer.put_object(Bucket="results", Key="night/results.jsonl", Body=b"{}")
+    begun = writer.create_multipart_upload(Bucket="results", Key="night/large.jsonl")["UploadId"]
+    assert writer.list_multipart_uploads(Bucket="results", Prefix="night/")["Uploads"]
+    writer.abort_multipart_upload(Bucket="results", Key="night/large.jsonl", UploadId=begun)
+    about = {"Bucket": "not-results", "Key": "there"}
+    for attempt in (
+        lambda: writer.put_object(**about, Body=b"after"),
+        lambda: writer.get_object(**about),
+        lambda: writer.list_objects_v2(Bucket="not-results"),
+        lambda: writer.delete_object(**about),
+        lambda: writer.copy_object(Bucket="results", Key="copy", CopySource=about),
+        lambda: writer.create_bucket(Bucket="more"),
+        lambda: writer.delete_bucket(Bucket="results"),
+    ):
+        with pytest.raises(ClientError, match=r"AccessDenied|\(403\)"):
+            attempt()
+    assert admin.get_object(**about)["Body"].read() == b"before"
+    for bucket in ("results", "not-results"):
+        admin.delete_bucket(Bucket=bucket)
+
+
 def test_settings_over_the_embedded_servers_read_and_upload_only_where_it_is_asked_for(shared, monkeypatch):
     home, endpoints = shared
     for name in ("DATABASE_URL", "BROKER_URL", "S3_ENDPOINT_URL", "S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(f"PICTOGRAPH_{name}", raising=False)
     with servers(Settings(home=home)) as settings:
         assert settings.s3_access_key_id == endpoints.s3_reader_access_key_id
+        assert settings.output_access_key_id == endpoints.s3_results_access_key_id
         assert settings.broker_url.get_secret_value() == endpoints.broker_url
         assert endpoints.s3_access_key_id not in settings.environment().values()  # what workers are told
         assert uploading(settings).s3_access_key_id == endpoints.s3_access_key_id

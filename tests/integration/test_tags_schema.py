@@ -135,16 +135,19 @@ def test_a_word_that_is_no_category_gets_help(imagenet, word, says):
         imagenet("SELECT tags.category_id(:word)", word=word)
 
 
-def test_levels_are_the_display_trees(imagenet):
-    (pug,) = imagenet("SELECT depth, l1, l2, l3, l4, aliases, parent_wnid FROM tags.category WHERE name = 'pug'")
-    chain = imagenet("""
-        WITH RECURSIVE up AS (
-            SELECT wnid, name, depth, parent_wnid FROM tags.category WHERE name = 'pug'
-            UNION ALL
-            SELECT c.wnid, c.name, c.depth, c.parent_wnid FROM tags.category c JOIN up ON c.wnid = up.parent_wnid)
-        SELECT name FROM up WHERE depth BETWEEN 1 AND 4 ORDER BY depth""")
-    assert [pug.l1, pug.l2, pug.l3, pug.l4] == [row.name for row in chain]
-    assert imagenet("SELECT count(*) FROM tags.category WHERE depth = 2 AND (l2 <> name OR l3 IS NOT NULL)") == [(0,)]
+def test_levels_are_the_telling_steps_down_the_display_tree(shelf, imagenet):
+    """Those that may be tags: less than 40 % of the labels, and of all with the same labels the one that is shown."""
+    taxonomy = shelf.taxonomy
+    found = {row.wnid: row for row in imagenet("SELECT wnid, l1, l2, l3, l4 FROM tags.category")}
+    assert len(found) == taxonomy.nodes
+    for node, synset in enumerate(taxonomy.synsets):
+        steps, above = [], node
+        while above >= 0:
+            if taxonomy.shown_as[above] == above and taxonomy.leaf_count[above] < 400:
+                steps.insert(0, taxonomy.synsets[above].name)
+            above = int(taxonomy.display_parent[above])
+        assert list(found[synset.wnid][1:]) == (steps + [None] * 4)[:4], synset.name
+    assert tuple(found["n02110958"]) == ("n02110958", "animal", "vertebrate", "mammal", "placental")  # a pug
 
 
 # ---- one model unless asked

@@ -115,6 +115,8 @@ class Recognise:
             for photo_id, one in known.items()
             if one.annotation is not None and one.decision_rev != self.registered.decision_rev
         }
+        if not others:
+            return current
         notes = annotate_again(list(others.values()), self.registered.nodes, self.taxonomy, self.registered.decision)
         for photo_id, note in zip(others, notes, strict=True):
             current[photo_id] = replace(known[photo_id], annotation=note, outcome=outcome_of(note))

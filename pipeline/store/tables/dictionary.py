@@ -88,6 +88,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "thumbnails": "Rows deleted so far.",
         "items": "Rows deleted so far, of all jobs.",
         "lines": "Lines of jobs' input whose address was taken out so far.",
+        "outputs": "Delivered results that are written again without them, so far.",
     },
     "firing": {
         "schedule_id": "Of which schedule.",

@@ -113,5 +113,6 @@ job_entry = Table(
     Column("version_id", Text),
     Column("deleted", Boolean, nullable=False, server_default=false()),
     Index("job_entry_key_idx", "key"),
+    Index("job_entry_object_idx", "bucket", "key"),
     comment="An object that a job of kind events is about; its input, kept in the ledger.",
 )

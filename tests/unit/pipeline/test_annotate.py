@@ -1,8 +1,10 @@
 """What was decided about a batch, as annotations with the ledger's ids."""
 
+from dataclasses import replace
+
 import numpy as np
 
-from pipeline.annotate import annotate
+from pipeline.annotate import annotate, annotate_again
 from pipeline.records import Annotation
 from taxonomy.ballot import ABSTAINED
 from taxonomy.decide import Decided, Decision, Kept, decide
@@ -51,3 +53,19 @@ def test_a_batch_says_what_its_photos_say():
         assert note.tags == tuple(nodes[photo.tags].tolist())
         assert note.headline == (None if photo.headline is None else nodes[photo.headline])
         assert all(type(node) is int for node in note.nodes)
+
+
+def test_under_another_decision_what_is_stored_says_what_the_photo_would():
+    taxonomy = load()
+    masses = Rollup(taxonomy).masses(np.random.default_rng(4).dirichlet(np.full(1000, 0.003), size=30))
+    nodes = np.random.default_rng(5).permutation(taxonomy.columns).astype(np.int16) + 7
+    first = Decision()
+    stored = annotate(decide(masses, taxonomy, first), nodes)
+    for other in (
+        first,
+        replace(first, revision=2, threshold=4_000, ambiguous_mass=3_000),
+        replace(first, revision=3, rule="expected", lam=2_000),
+        replace(first, revision=4, keep_mass=700),
+    ):
+        assert annotate_again(stored, nodes, taxonomy, other) == annotate(decide(masses, taxonomy, other), nodes)
+    assert annotate_again([], nodes, taxonomy, first) == []

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.situation import Breaker, Crew, Listing, Lock, Retries, Shards, Situation, Trouble
+from pipeline.ledger.requests import Window
+from pipeline.ledger.situation import Breaker, Crew, Full, Listing, Lock, Retries, Shards, Situation, Trouble
 from pipeline.ledger.why import explain, sentence
 from pipeline.records import Code, ItemState, JobState, WorkState
 
@@ -67,6 +68,15 @@ LOCK = Lock(
     waiter="pictograph annotate", waiter_pid=12, since=AGO, holder="psql", holder_pid=99, holder_since=NOW - MINUTE
 )
 NOBODY = {"ingest": crew("ingest", 0), "annotate": crew("annotate.m", 0), "redriver": crew("redriver", 0)}
+LIMIT = Full(queue="annotate.m", most=2, set_by="bob@desk", set_at=AGO)
+OUTSIDE = a_job(
+    state=JobState.PAUSED,
+    window=Window(begins="01:00", ends="06:00"),
+    paused_by="window 01:00-06:00 UTC",
+    paused_at=AGO,
+    pause_until=NOW + timedelta(hours=13),
+)
+CANCELLING = a_job(state=JobState.CANCELLING, cancelled_by="ann@desk")
 PAUSED = a_job(state=JobState.PAUSED, paused_by="ann@desk", paused_at=AGO)
 DONE = {(ItemState.SUCCEEDED, Code.TAGGED): 1997, (ItemState.FAILED, Code.CORRUPT): 3}
 
@@ -82,6 +92,55 @@ CASES = {
     "paused": (
         {"job": PAUSED},
         "Job 7 is paused: ann@desk paused it at 11:58:00 UTC; `pictograph jobs resume 7` lets it go on.",
+    ),
+    "paused, with a reason and an end": (
+        {"job": replace(PAUSED, pause_reason="The store is being moved.", pause_until=SOON)},
+        "Job 7 is paused: ann@desk paused it at 11:58:00 UTC until 12:01:00 UTC (The store is being moved); "
+        "`pictograph jobs resume 7` lets it go on.",
+    ),
+    "window_closed": (
+        {"job": OUTSIDE},
+        "Job 7 is paused: its window 01:00-06:00 UTC is closed until 2026-01-03 01:00:00 UTC; "
+        "`pictograph jobs resume 7 --ignore-window` lets it go on now.",
+    ),
+    "pausing, for its window": (
+        {"job": replace(OUTSIDE, in_hand=True), "shards": Shards(leased=1, workers=1)},
+        "Job 7 is pausing: its window 01:00-06:00 UTC is closed until 2026-01-03 01:00:00 UTC, and 1 shard in hand "
+        "will be finished before it rests.",
+    ),
+    "cancelling": (
+        {"job": CANCELLING},
+        "Job 7 is cancelling: ann@desk cancelled it, and 800 photos are to be counted as cancelled.",
+    ),
+    "cancelling, and nobody does it": (
+        {"job": replace(CANCELLING, error="There is no bucket b."), **NOBODY},
+        "Job 7 is failing: There is no bucket b, and 800 photos are to be counted as cancelled, which a redriver does; "
+        "none is alive.",
+    ),
+    "limited": (
+        {"full": (LIMIT,)},
+        "Job 7 does not move: queue annotate.m may have 2 shards in hand at once and has no room, as bob@desk set it "
+        "at 11:58:00 UTC; `pictograph queues unlimit annotate.m` lifts that.",
+    ),
+    "limited, by all together": (
+        {"full": (replace(LIMIT, queue="*", most=1),)},
+        "Job 7 does not move: all queues together may have 1 shard in hand at once and has no room, as bob@desk set it "
+        "at 11:58:00 UTC; `pictograph queues unlimit all` lifts that.",
+    ),
+    "tagging, and failing": (
+        {
+            "shards": Shards(leased=3, workers=1),
+            "job": a_job(
+                most_failed_share=0.05,
+                counts={
+                    (ItemState.SUCCEEDED, Code.TAGGED): 970,
+                    (ItemState.FAILED, Code.CORRUPT): 30,
+                    (ItemState.PENDING, Code.NONE): 1000,
+                },
+            ),
+        },
+        "Job 7 moves: 1 worker has 3 shards in hand, 1,000 of 2,000 photos are done, 8 photos/s since it began, "
+        "3.0% failed (above 5.0% it is given up).",
     ),
     "pausing": (
         {"job": replace(PAUSED, in_hand=True), "shards": Shards(leased=2, workers=1)},
@@ -227,7 +286,7 @@ def test_each_reason_is_one_sentence(name):
     changes, expected = CASES[name]
     reason = explain(replace(STILL, **changes))
     assert (reason.code, reason.sentence) == (name.split(",")[0], expected)
-    assert reason.moves == (" moves:" in expected or " is pausing:" in expected)
+    assert reason.moves == any(f" {how}:" in expected for how in ("moves", "is pausing", "is cancelling", "is failing"))
     assert sentence(replace(STILL, **changes)) == expected
 
 
@@ -242,6 +301,9 @@ STRONGER = [
     ("no_redriver", "others_first"),
     ("redriver_waits", "shard_backs_off"),
     ("others_first", "published"),
+    ("limited", "others_first"),
+    ("no_redriver", "limited"),
+    ("cancelling", "locked"),
 ]
 
 

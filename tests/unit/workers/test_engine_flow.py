@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from workers.engine.flow import Aborted, Budget, Channel
+from workers.engine.flow import Aborted, Budget, Channel, Ranked
 
 SOON = 10.0  # seconds, until a thread is taken to hang
 
@@ -43,6 +43,29 @@ def test_a_channel_ends_for_every_taker_once_all_is_taken():
 def test_an_open_channel_with_nothing_in_it_is_no_closed_one():
     with pytest.raises(queue.Empty):
         Channel().take(timeout=0.01)
+
+
+def test_the_more_urgent_overtakes_and_equals_keep_their_order():
+    channel = Ranked()
+    for item, rank in (("a", 0), ("b", 0), ("urgent", 50), ("slow", -5), ("urgent too", 50), ("c", 0)):
+        channel.put(item, rank=rank)
+    channel.close()
+    channel.put("late", rank=9)  # what comes after the end is taken before it
+    assert list(channel) == ["urgent", "urgent too", "late", "a", "b", "c", "slow"]
+    assert channel.take() is None  # and stays so
+
+
+def test_a_ranked_channel_ends_for_every_taker_and_compares_no_items():
+    channel, taken = Ranked(), []
+    takers = [started(lambda: taken.extend(channel)) for _ in range(4)]
+    things = [object() for _ in range(100)]
+    for thing in things:
+        channel.put(thing)
+    channel.close()
+    assert all(map(ended, takers))
+    assert set(taken) == set(things)
+    with pytest.raises(queue.Empty):
+        Ranked().take(timeout=0.01)
 
 
 def test_bytes_wait_for_room():

@@ -89,3 +89,14 @@ def test_idleness_is_measured_from_the_last_pulse(held, pulse):
     assert before >= 0.02
     pulse(held)
     assert held.idle_seconds() < before
+
+
+def test_the_lowest_priority_of_what_is_held():
+    holdings = Holdings()
+    assert holdings.least_priority() is None
+    leases = [Lease(work_id=n, job_id=1, epoch=1, priority=priority) for n, priority in enumerate((50, -3, 0))]
+    for held in leases:
+        holdings.add(held)
+    assert holdings.least_priority() == -3
+    holdings.drop(leases[1:])
+    assert holdings.least_priority() == 50
