@@ -59,6 +59,7 @@ def _tell(user: str, one: Callable[[dict[str, Any]], object]) -> int:
         open_database(settings, "pictograph export", Role.API) as database,
         database.transaction() as connection,
     ):
-        for count, fact in enumerate(everything(connection, user), start=1):
+        for fact in everything(connection, user):
             one(fact)
+            count += 1
     return count

@@ -23,11 +23,9 @@ from pipeline.ledger.due import DANGEROUS, DUE
 from pipeline.ledger.jobs import Job
 from pipeline.records import Code, ItemState, Lease, Page, Refusal, TakenFrom, WorkState
 from pipeline.sources.source import Interval, Order, after_prefix
+from pipeline.store.merge import MASS_DELETE_SHARE
 from pipeline.store.staging import Field, copy_rows
 from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta
-
-MASS_DELETE_SHARE = 0.20  # more than this missing at once looks like a wrong prefix, not like a clean-up
-
 
 _STAGE = """ord int, line bigint, bucket text, key text, owner text, etag text, version_id text, size bigint,
             modified_at timestamptz"""

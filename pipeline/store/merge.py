@@ -32,6 +32,9 @@ from pipeline.store.totals import COLLECT, apply_delta, collect_forgotten, ensur
 BACKOFF_FIRST_SECONDS = 5.0
 BACKOFF_LAST_SECONDS = 600.0
 
+MASS_DELETE_SHARE = 0.20  # more than this gone at once looks like a wrong place, not like a clean-up
+FEWEST_DOUBTED = 100  # photos that are found gone when they are read; a few are nothing out of the way
+
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
@@ -101,10 +104,20 @@ UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
 FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
 WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT}""")
 
+# A job that finds a large part of its photos gone has most likely lost the place and not the photos, as when it asks
+# another server: what is stored of them stays, for a listing to find missing under its own guard.
 _GONE = text(f"""
-WITH gone AS (
+WITH doubted AS MATERIALIZED (
+    SELECT v.job_id FROM verdict v JOIN core.job j USING (job_id)
+    WHERE v.final_code = {Code.GONE} AND NOT j.allow_mass_delete GROUP BY 1
+    HAVING count(*) + (SELECT coalesce(sum(c.photos), 0) FROM core.job_count c WHERE c.job_id = v.job_id
+                       AND (c.state, c.code) = ({ItemState.FAILED}, {Code.GONE}))
+        > greatest({FEWEST_DOUBTED}, {MASS_DELETE_SHARE} * (
+            SELECT coalesce(sum(r.listed), 0) FROM core.list_range r WHERE r.job_id = v.job_id))
+), gone AS (
     UPDATE core.photo p SET gone_at = now() FROM verdict v
     WHERE p.photo_id = v.photo_id AND v.final_code = {Code.GONE} AND p.gone_at IS NULL
+      AND v.job_id NOT IN (SELECT job_id FROM doubted)
     RETURNING p.photo_id
 ) INSERT INTO forgotten SELECT DISTINCT photo_id FROM gone""")
 

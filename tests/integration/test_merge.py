@@ -232,6 +232,26 @@ def test_gone_subtracts_for_every_model_and_stays_gone(ledger, one):
     ledger.check()
 
 
+@pytest.mark.parametrize(
+    ("photos", "gone", "allowed", "subtracted"),
+    [(150, 100, False, 100), (150, 101, False, 100)]
+    + [(150, 101, True, 101), (600, 120, False, 120), (600, 121, False, 100)],
+)
+def test_what_is_gone_by_the_hundred_is_not_believed_of_those_who_read(ledger, photos, gone, allowed, subtracted):
+    """A place that is emptied, or another one under the same name, would take every model's results with it."""
+    refs = [ref(f"ann/{n:03d}.jpg") for n in range(photos)]
+    ledger.tag_all(ledger.list(refs), "dog")
+    other = ledger.register("other")
+    job_id = ledger.list(refs, model=other, allow_mass_delete=allowed)
+    tasks = [task for lease in ledger.claim_all(job_id) for task in ledger.tasks(lease)]
+    for some in (tasks[:100], tasks[100:gone]):
+        ledger.merge([failed(task, Code.GONE) for task in some], model=other)
+    assert ledger.one("SELECT count(*) FROM core.photo WHERE gone_at IS NOT NULL") == subtracted
+    assert ledger.photos_with("dog") == (photos - subtracted, 9000 * (photos - subtracted))
+    assert ledger.job(job_id).counts[ItemState.FAILED, Code.GONE] == gone
+    ledger.check()
+
+
 def test_models_stand_side_by_side(ledger, one):
     _, _, task = one
     other = ledger.register("other")
