@@ -24,8 +24,9 @@ import heapq
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from pipeline.records import WHOLE
@@ -119,6 +120,7 @@ class _User:
         return self._totals[node].photos
 
 
+@lru_cache(maxsize=8)
 def broadest_shown(taxonomy: Taxonomy) -> tuple[int, ...]:
     """The nodes below 40 % of the labels that are drawn directly inside one that is not."""
     limit = BROAD * taxonomy.classes
@@ -181,9 +183,8 @@ Table = list[tuple[int, tuple[int, ...]]]
 
 def _best_in_tree(worth: dict[int, int], taxonomy: Taxonomy, k: int) -> tuple[int, tuple[int, ...]]:
     """The greatest worth of at most k nodes of which none lies above another in the display tree, and these nodes."""
-    parents = taxonomy.display_parent
     tables: dict[int, Table] = {}
-    for node in range(taxonomy.nodes - 1, -1, -1):  # children come after their parents
+    for node in sorted(_around(worth, taxonomy), reverse=True):  # children come after their parents
         table = tables.pop(node, [(0, ())])
         alone = worth.get(node, 0)
         if alone:
@@ -191,9 +192,25 @@ def _best_in_tree(worth: dict[int, int], taxonomy: Taxonomy, k: int) -> tuple[in
         if node == 0:
             return table[-1]
         if len(table) > 1:
-            above = int(parents[node])
+            above = _parents(taxonomy)[node]
             tables[above] = _both(tables[above], table, k) if above in tables else table
     raise AssertionError("unreachable: the last node is the root")
+
+
+def _around(worth: Iterable[int], taxonomy: Taxonomy) -> set[int]:
+    """These nodes and all they are drawn in, the root included: nothing else has a say."""
+    parents, found = _parents(taxonomy), {0}
+    for node in worth:
+        while node not in found:
+            found.add(node)
+            node = parents[node]  # noqa: PLW2901 - on the way up
+    return found
+
+
+@lru_cache(maxsize=8)
+def _parents(taxonomy: Taxonomy) -> list[int]:
+    parents: list[int] = taxonomy.display_parent.tolist()
+    return parents
 
 
 def _both(left: Table, right: Table, k: int) -> Table:

@@ -1,6 +1,7 @@
 """Building a taxonomy in memory: closes the labels under hypernyms, orders the nodes, chooses the display tree."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 from taxonomy.codec import Stored
@@ -47,6 +48,19 @@ def from_hypernyms(
             shown_as=tuple(representatives(chosen, parents, labels_of, drawn)),
         )
     )
+
+
+def renamed(taxonomy: Taxonomy, names: Mapping[str, str]) -> Taxonomy:
+    """The same taxonomy with other names for these synset ids: of the same version, so no photo is tagged anew for it.
+
+    Raises:
+        UnknownSynset: the taxonomy does not have one of them.
+    """
+    for wnid in names:
+        taxonomy.node(wnid)
+    stored = taxonomy.stored()
+    synsets = tuple(replace(synset, name=names.get(synset.wnid, synset.name)) for synset in stored.synsets)
+    return Taxonomy.from_stored(replace(stored, synsets=synsets, version=taxonomy.sha256))
 
 
 def _refuse_repeats(labels: Sequence[str]) -> None:

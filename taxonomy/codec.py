@@ -21,15 +21,17 @@ class Stored:
     parents: tuple[tuple[int, ...], ...]
     display_parent: tuple[int, ...]
     shown_as: tuple[int, ...]
+    version: str = ""  # of the taxonomy of which only names were changed since; empty: it is its own
 
 
 def encode(stored: Stored) -> bytes:
     """UTF-8 JSON, the same bytes for the same taxonomy on every machine."""
     rows = [_row(stored, node) for node in range(len(stored.synsets))]
+    version = f',\n"version":{_compact(stored.version)}' if stored.version else ""
     return (
         f'{{"format":{FORMAT},\n"labels":{_compact(stored.labels)},\n"name":{_compact(stored.name)},\n"nodes":[\n'
         + ",\n".join(rows)
-        + "\n]}\n"
+        + f"\n]{version}}}\n"
     ).encode()
 
 
@@ -51,6 +53,7 @@ def decode(data: bytes) -> Stored:
             parents=tuple(tuple(node["parents"]) for node in nodes),
             display_parent=tuple(node["display_parent"] for node in nodes),
             shown_as=tuple(node["shown_as"] for node in nodes),
+            version=document.get("version", ""),
         )
     except (KeyError, TypeError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DamagedTaxonomy("These bytes are not a stored taxonomy; build it again.") from error

@@ -42,6 +42,7 @@ class Taxonomy:
     display_parent: Ints  # by node: the one parent under which it is drawn; -1 for the root
     shown_as: Ints  # by node: the node that stands for all nodes with the same labels
     label_nodes: Ints  # by class: the label's node
+    version: str = ""  # as in `taxonomy.codec.Stored`
 
     @classmethod
     def from_stored(cls, stored: Stored) -> "Taxonomy":
@@ -62,6 +63,7 @@ class Taxonomy:
             display_parent=_frozen(stored.display_parent),
             shown_as=_frozen(stored.shown_as),
             label_nodes=_frozen([index[wnid] for wnid in stored.labels]),
+            version=stored.version,
         )
         taxonomy._check()
         return taxonomy
@@ -89,12 +91,13 @@ class Taxonomy:
             parents=self.parents,
             display_parent=tuple(self.display_parent.tolist()),
             shown_as=tuple(self.shown_as.tolist()),
+            version=self.version,
         )
 
     @cached_property
     def sha256(self) -> str:
-        """Hexadecimal checksum of the stored form: the taxonomy's version."""
-        return hashlib.sha256(encode(self.stored())).hexdigest()
+        """Hexadecimal checksum of the stored form: the taxonomy's version. Other names make no other one."""
+        return self.version or hashlib.sha256(encode(self.stored())).hexdigest()
 
     # ---- sizes and lookup
 

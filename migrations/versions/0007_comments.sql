@@ -316,6 +316,12 @@ COMMENT ON COLUMN core.active_model."name" IS 'Its name.';
 COMMENT ON COLUMN core.active_model."fingerprint" IS 'Hash of all that it is.';
 COMMENT ON COLUMN core.active_model."taxonomy_id" IS 'The taxonomy of its labels.';
 COMMENT ON COLUMN core.active_model."promoted_at" IS 'Since when it is active.';
+COMMENT ON VIEW core.category_level IS 'Steps of the display tree that may be tags, by model and category.';
+COMMENT ON COLUMN core.category_level."key" IS 'model_id * 65536 + node.';
+COMMENT ON COLUMN core.category_level."l1" IS 'As in tags.category.';
+COMMENT ON COLUMN core.category_level."l2" IS 'As in tags.category.';
+COMMENT ON COLUMN core.category_level."l3" IS 'As in tags.category.';
+COMMENT ON COLUMN core.category_level."l4" IS 'As in tags.category.';
 
 -- ---- schema tags
 
@@ -431,6 +437,8 @@ COMMENT ON COLUMN tags.photo_tag."name" IS 'The category''s name. Several catego
 COMMENT ON COLUMN tags.photo_tag."photo_id" IS 'The photo.';
 COMMENT ON COLUMN tags.photo_tag."probability" IS 'Probability that the photo shows it, 0 to 1, in steps of 0.0001. Comes down to the parts of the photo that the policy does not hide.';
 COMMENT ON COLUMN tags.photo_tag."headline" IS 'Whether it is the photo''s one decided tag.';
+COMMENT ON COLUMN tags.photo_tag."key" IS 'The photo''s key at its place, or its absolute path.';
+COMMENT ON COLUMN tags.photo_tag."taken_at" IS 'When the photo was taken, as well as is known.';
 
 COMMENT ON VIEW tags.photo_tag_all_models IS 'Shown tags of every model. Grain: one row per model, photo and tag.';
 COMMENT ON COLUMN tags.photo_tag_all_models."model" IS 'Name of the model; not unique, model_id is.';
@@ -442,6 +450,8 @@ COMMENT ON COLUMN tags.photo_tag_all_models."name" IS 'The category''s name. Sev
 COMMENT ON COLUMN tags.photo_tag_all_models."photo_id" IS 'The photo.';
 COMMENT ON COLUMN tags.photo_tag_all_models."probability" IS 'Probability that the photo shows it, 0 to 1, in steps of 0.0001. Comes down to the parts of the photo that the policy does not hide.';
 COMMENT ON COLUMN tags.photo_tag_all_models."headline" IS 'Whether it is the photo''s one decided tag.';
+COMMENT ON COLUMN tags.photo_tag_all_models."key" IS 'The photo''s key at its place, or its absolute path.';
+COMMENT ON COLUMN tags.photo_tag_all_models."taken_at" IS 'When the photo was taken, as well as is known.';
 
 COMMENT ON VIEW tags.user_category IS 'Exact totals of each user under the active model, kept up to date by every merge. Grain: one row per user and category; none without mass.';
 COMMENT ON COLUMN tags.user_category."model" IS 'Name of the model; not unique, model_id is.';
@@ -556,4 +566,4 @@ COMMENT ON FUNCTION tags.nodes_below(text) IS 'Nodes of a category and of all be
 COMMENT ON FUNCTION tags.descends_from(smallint, text) IS 'Whether a node is the category of that synset id, name or alias, or lies below it along any edge.';
 COMMENT ON FUNCTION tags.descends_from(integer, text) IS 'Whether a node is the category of that synset id, name or alias, or lies below it along any edge.';
 COMMENT ON FUNCTION tags.descends_from(text, text) IS 'The same for a category given by synset id, name or alias; quickest with a node.';
-COMMENT ON FUNCTION tags.photos_with(text[]) IS 'Photos of the active model that carry all of these tags, each a synset id, name or alias. Uses the index on tags; one row per photo, in no order.';
+COMMENT ON FUNCTION tags.photos_with(text[]) IS 'Photos of the active model that carry all of these tags, each a synset id, name or alias: by the index on tags, one row per photo, in no order. Of several tags, probability is the least.';

@@ -55,18 +55,18 @@ BEGIN
 END $$;
 """
 
-# Everything in schema tags, and every comment on a column of schema core.
+# Everything in schema tags, and every comment on a column of schema core. Somebody's own views over these are refused, as
+# they are when upgrading.
 NOTHING = """
 DO $$
 DECLARE
     one record;
 BEGIN
     FOR one IN SELECT oid::regprocedure AS name FROM pg_proc WHERE pronamespace = 'tags'::regnamespace LOOP
-        EXECUTE format('DROP FUNCTION %s CASCADE', one.name);
+        EXECUTE format('DROP FUNCTION %s', one.name);
     END LOOP;
-    FOR one IN SELECT viewname AS name FROM pg_views WHERE schemaname = 'tags' LOOP
-        EXECUTE format('DROP VIEW IF EXISTS tags.%I CASCADE', one.name);
-    END LOOP;
+    EXECUTE (SELECT 'DROP VIEW ' || string_agg(format('tags.%I', viewname), ', ') FROM pg_views WHERE schemaname = 'tags');
+    DROP VIEW core.category_level;
     FOR one IN SELECT attrelid::regclass AS relation, attname AS name FROM pg_attribute
                WHERE attnum > 0 AND NOT attisdropped AND col_description(attrelid, attnum) IS NOT NULL
                  AND attrelid IN (SELECT oid FROM pg_class WHERE relnamespace = 'core'::regnamespace) LOOP

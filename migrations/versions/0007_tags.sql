@@ -4,9 +4,11 @@
 --    newest promotion. Whoever does not name a model must not get twice as many rows while another one runs beside it.
 -- 2. What people see goes through the active policy: hidden categories are gone, the others count without them. Users
 --    who are being erased are gone at once, photos that left their source with their results.
--- 3. Every view that leaves something out is a security_barrier: `WHERE key::int = 1` would else be asked of rows that
---    the view leaves out, and the error would quote them. Comparisons with =, < and IN reach the indexes all the same,
---    for those are leakproof; so does `node = (SELECT tags.category_id('dog'))`.
+-- 3. A view of what photos show is a security_barrier: `WHERE key::int = 1` would else be asked of rows that the view
+--    leaves out, and the error would quote them; a division by zero would tell whether somebody has a hidden tag. What it
+--    costs: a view is not taken apart, so a join reads all of it that its own conditions leave. Comparisons with =, < and
+--    IN reach the indexes all the same, for those are leakproof; so does `node = (SELECT tags.category_id('dog'))`, and
+--    `photo_id = ANY (ARRAY(SELECT ...))`. Categories and jobs need none: what is left out there is no secret.
 -- 4. `node` is always the column of core.category, whose key is what a condition on it finds.
 -- 5. Functions that read what analysts may not are SECURITY DEFINER with a fixed search_path, and leave out what the
 --    views leave out.
@@ -50,9 +52,9 @@ LEFT JOIN LATERAL (SELECT revision, threshold FROM core.decision d WHERE d.model
                    ORDER BY revision DESC LIMIT 1) AS d ON true;
 
 -- Levels are steps down the display tree that say something: categories that may be a tag of somebody. They are worked
--- out once per query, downward from the root, and only where l1 to l4 are asked for: grouped by their key they are known
--- to be one row per category, so that the join is left out where nothing is taken from it.
-CREATE VIEW tags.category_all_models WITH (security_barrier) AS
+-- out once per query, downward from the root, and only where l1 to l4 are asked for: grouped by one key they are known to
+-- be one row per category, so that the join to them is left out where nothing is taken from it.
+CREATE VIEW core.category_level AS
 WITH RECURSIVE place AS (
     SELECT m.model_id, t.node, t.display_parent, c.name,
            (t.shown_as = t.node AND t.leaf_count < x.labels * coalesce(d.vague_share, 0.4))::int AS step
@@ -71,6 +73,10 @@ WITH RECURSIVE place AS (
            CASE WHEN (d.level, p.step) = (2, 1) THEN p.name ELSE d.l3 END,
            CASE WHEN (d.level, p.step) = (3, 1) THEN p.name ELSE d.l4 END
     FROM drawn d JOIN place p ON (p.model_id, p.display_parent) = (d.model_id, d.node))
+SELECT model_id::integer * 65536 + node AS key, min(l1) AS l1, min(l2) AS l2, min(l3) AS l3, min(l4) AS l4
+FROM drawn GROUP BY 1;
+
+CREATE VIEW tags.category_all_models AS
 SELECT m.name AS model, m.model_id, c.node, c.wnid, c.name,
        ARRAY(SELECT replace(l, '_', ' ') FROM unnest(c.lemmas) AS l WHERE replace(l, '_', ' ') <> c.name) AS aliases,
        c.gloss, t.depth, t.bits, t.leaf_count AS labels, parent.wnid AS parent_wnid, shown.wnid AS shown_as_wnid,
@@ -78,16 +84,15 @@ SELECT m.name AS model, m.model_id, c.node, c.wnid, c.name,
 FROM core.model m JOIN core.taxonomy_category t USING (taxonomy_id) JOIN core.category c ON c.node = t.node
 LEFT JOIN core.category parent ON parent.node = t.display_parent
 LEFT JOIN core.category shown ON shown.node = t.shown_as
-LEFT JOIN (SELECT model_id, node, min(l1) AS l1, min(l2) AS l2, min(l3) AS l3, min(l4) AS l4
-           FROM drawn GROUP BY 1, 2) AS level ON (level.model_id, level.node) = (m.model_id, c.node)
+LEFT JOIN core.category_level level ON level.key = m.model_id::integer * 65536 + c.node
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (t.taxonomy_id, t.node)
 WHERE NOT c.area_only AND NOT coalesce(e.hidden, false) AND m.dropped_at IS NULL;
 
-CREATE VIEW tags.category WITH (security_barrier) AS
+CREATE VIEW tags.category AS
 SELECT * FROM tags.category_all_models
 WHERE model_id = (SELECT model_id FROM core.active_model);
 
-CREATE VIEW tags.category_closure WITH (security_barrier) AS
+CREATE VIEW tags.category_closure AS
 SELECT a.node AS ancestor, d.node AS descendant, t.distance, a.wnid AS ancestor_wnid, a.name AS ancestor_name,
        d.wnid AS descendant_wnid, d.name AS descendant_name
 FROM core.model m JOIN core.category_closure t USING (taxonomy_id)
@@ -119,8 +124,10 @@ WHERE model_id = (SELECT model_id FROM core.active_model);
 CREATE VIEW tags.photo_tag_all_models WITH (security_barrier) AS
 SELECT m.name AS model, m.model_id, r.photo_id, u.name AS "user", c.node, c.wnid, c.name,
        round((r.masses[array_position(r.nodes, c.node)] - coalesce(owed.mass, 0)) / 10000.0, 4) AS probability,
-       coalesce(c.node = CASE WHEN h.hidden IS NULL THEN r.headline ELSE h.shown_as END, false) AS headline
+       coalesce(c.node = CASE WHEN h.hidden IS NULL THEN r.headline ELSE h.shown_as END, false) AS headline,
+       p.key, p.taken_at
 FROM core.photo_result r JOIN core.model m USING (model_id) JOIN core.app_user u ON u.user_id = r.user_id
+LEFT JOIN core.photo p ON p.photo_id = r.photo_id
 CROSS JOIN LATERAL unnest(r.tags) AS t(node) JOIN core.category c ON c.node = t.node
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, c.node)
 LEFT JOIN core.active_effect h ON (h.taxonomy_id, h.node) = (m.taxonomy_id, r.headline) AND h.hidden
@@ -383,15 +390,24 @@ LANGUAGE sql STABLE AS $$ SELECT node = ANY (tags.nodes_below(category)) $$;
 CREATE FUNCTION tags.descends_from(descendant text, category text) RETURNS boolean
 LANGUAGE sql STABLE AS $$ SELECT tags.category_id(descendant) = ANY (tags.nodes_below(category)) $$;
 
-CREATE FUNCTION tags.photos_with(VARIADIC categories text[]) RETURNS TABLE (photo_id bigint)
+CREATE FUNCTION tags.photos_with(VARIADIC categories text[])
+RETURNS TABLE (photo_id bigint, "user" text, bucket text, key text, taken_at timestamptz, probability numeric)
 LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
-    active smallint := (SELECT m.model_id FROM core.active_model m);
+    active core.active_model := (SELECT m FROM core.active_model m);
     wanted smallint[] := ARRAY(SELECT DISTINCT tags.category_id(word) FROM unnest(categories) AS word);
-    owed smallint[] := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e JOIN core.active_model m USING (taxonomy_id)
-                             WHERE e.node = ANY (wanted));
+    owed smallint[] := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e
+                             WHERE e.taxonomy_id = active.taxonomy_id AND e.node = ANY (wanted));
 BEGIN
     RETURN QUERY
-    SELECT r.photo_id FROM core.photo_result r JOIN core.app_user u ON u.user_id = r.user_id
-    WHERE r.model_id = active AND r.tags @> wanted AND NOT r.tags && owed AND u.deleted_at IS NULL;
+    SELECT r.photo_id, u.name, b.uri, p.key, p.taken_at, (
+        SELECT min(round((r.masses[array_position(r.nodes, w)] - coalesce((
+            SELECT sum(x.times * r.masses[array_position(r.nodes, x.node)])
+            FROM core.active_effect e, unnest(e.minus, e.times) AS x(node, times)
+            WHERE (e.taxonomy_id, e.node) = (active.taxonomy_id, w)), 0)) / 10000.0, 4)) FROM unnest(wanted) AS w)
+    FROM core.photo_result r JOIN core.photo p USING (photo_id) JOIN core.bucket b USING (bucket_id)
+    JOIN core.app_user u ON u.user_id = r.user_id
+    WHERE r.model_id = active.model_id AND r.tags @> wanted AND NOT r.tags && owed AND u.deleted_at IS NULL
+      AND p.gone_at IS NULL;
 END $$;

@@ -127,6 +127,9 @@ def prefer_job(
 def retry_job(
     job_id: JobId,
     *,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also what is corrupt or no image, although its bytes are the same.")
+    ] = False,
     output: Annotated[
         list[str] | None, typer.Option("--output", metavar="FILE", help="Where results go: s3://... or a file.")
     ] = None,
@@ -139,7 +142,7 @@ def retry_job(
     with ready(quiet=as_json) as found, open_database(found, "pictograph retry", Role.INGEST) as database:
         before = database.run(lambda c: jobs.find(c, job_id))
         failed = len(database.run(lambda c: jobs.failures(c, job_id, limit=1)))
-        request = control.retry_of(before, failed=failed, outputs=outputs)
+        request = control.retry_of(before, failed=failed, everything=everything, outputs=outputs)
         check_outputs(found, request)
         new = database.run(lambda c: jobs.submit(c, request, before.model_id))
         if no_wait:

@@ -181,12 +181,13 @@ def set_priority(connection: Connection, job_id: int, priority: int) -> None:
     )
 
 
-def retry_of(job: Job, *, failed: int, outputs: tuple[Output, ...] = ()) -> JobRequest:
+def retry_of(job: Job, *, failed: int, everything: bool = False, outputs: tuple[Output, ...] = ()) -> JobRequest:
     """What is asked for to try the photos again that a job failed on: the same model, the same priority.
 
     Args:
         job: as it stands.
         failed: photos of it that failed and that the ledger knows.
+        everything: also those that failed for what their bytes are, which another try of the same bytes cannot mend.
         outputs: where the results of the new try go; those of `job` stay as they are.
 
     Raises:
@@ -204,7 +205,7 @@ def retry_of(job: Job, *, failed: int, outputs: tuple[Output, ...] = ()) -> JobR
         user_rule=job.user_rule,
         fixed_user=job.fixed_user,
         priority=job.priority,
-        scope=Scope.FAILED,
+        scope=Scope.ALL if everything else Scope.FAILED,
         outputs=outputs,
         retry_of=job.job_id,
     )

@@ -80,7 +80,7 @@ class Lexicon:
         """The tags of a photo that people see, most probable first."""
         carried, mass = set(tags), dict(zip(nodes, masses, strict=True))
         found = []
-        for node in carried:
+        for node in carried & mass.keys():
             effect = self.effects.get(node)
             if effect is not None and (effect.hidden or effect.owed_to & carried):
                 continue

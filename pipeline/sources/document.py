@@ -53,9 +53,9 @@ class Document(Protocol):
         """
 
 
-def document(place: str, access: S3Access) -> Document:
-    """The document at an absolute path or ``s3://bucket/key``."""
-    return _StoredDocument(place, access) if place.startswith("s3://") else _LocalDocument(place)
+def document(place: str, access: S3Access, client: "S3Client") -> Document:
+    """The document at an absolute path or ``s3://bucket/key``; `client` is one of `access`."""
+    return _StoredDocument(place, access, client) if place.startswith("s3://") else _LocalDocument(place)
 
 
 def _changed(name: str) -> SourceError:
@@ -102,11 +102,11 @@ class _LocalDocument:
 class _StoredDocument:
     """An object of S3. The last piece is kept, so that pages which follow each other do not fetch it again."""
 
-    def __init__(self, uri: str, access: S3Access) -> None:
+    def __init__(self, uri: str, access: S3Access, client: "S3Client") -> None:
         self.name = uri
         self._bucket, self._key = parse_uri(uri)
         self._place = access.place
-        self._client = access.client()
+        self._client = client
         self._version: str | None = None  # of what `_file` reads
         self._file: io.BufferedReader | None = None
 

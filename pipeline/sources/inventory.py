@@ -91,9 +91,9 @@ class Inventory:
 
     def __init__(self, place: str, rule: UserRule, access: S3Access, allowed: Allowed = ANYWHERE) -> None:
         self._access, self._allowed = access, allowed
-        self._manifest = document(place, access)
-        self._checksum = document(folder_of(place) + "manifest.checksum", access)
         self._lookup = Lookup(rule, access, allowed)
+        self._manifest = self._document(place)
+        self._checksum = self._document(folder_of(place) + "manifest.checksum")
         self._read: _Contents | None = None
         self._reading: tuple[_Cursor, Iterator[Row]] | None = None  # where the last page ended
 
@@ -148,11 +148,14 @@ class Inventory:
         reading, self._reading = self._reading, None
         if reading is not None and reading[0] == at:
             return reading
-        opened = document(table.place, self._access)
+        opened = self._document(table.place)
         pinned = at.version and table.place.startswith("s3://")  # a file may be another one by now
         version = at.version if pinned else _verified(opened, table.md5)
         begun = _Cursor(inventory=at.inventory, table=at.table, row=at.row, byte=at.byte, version=version)
         return begun, _rows(opened, version, at.byte)
+
+    def _document(self, place: str) -> Document:
+        return document(place, self._access, self._lookup.client)
 
     def _contents(self) -> _Contents:
         if self._read is None:

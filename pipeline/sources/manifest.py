@@ -35,8 +35,8 @@ class Manifest:
     """
 
     def __init__(self, place: str, rule: UserRule, access: S3Access, allowed: Allowed = ANYWHERE) -> None:
-        self.document = document(place, access)
         self._lookup = Lookup(rule, access, allowed)
+        self.document = document(place, access, self._lookup.client)
         self._stamped: Stamp | None = None
 
     def check(self, *, may_be_empty: bool = False) -> None:

@@ -67,7 +67,7 @@ class Lookup:
 
     def __init__(self, rule: UserRule, access: S3Access, allowed: Allowed) -> None:
         self._rule, self._allowed, self._place = rule, allowed, access.place
-        self._client = access.client(HEADS_AT_ONCE)
+        self.client = access.client(HEADS_AT_ONCE)
 
     def meet(self, entries: Sequence[Named | Refusal], written_at: datetime) -> list[PhotoRef | Refusal]:
         """Each entry as what it is now. `written_at` dates those whose line says everything but the time.
@@ -91,7 +91,7 @@ class Lookup:
         """Whether the bucket is there, be it closed to us."""
         try:
             with translated(self._place, bucket):
-                self._client.head_bucket(Bucket=bucket)
+                self.client.head_bucket(Bucket=bucket)
         except PhotoGone:
             return False
         except AccessDenied:
@@ -115,9 +115,9 @@ class Lookup:
         try:
             with translated(self._place, f"s3://{bucket}/{key}"):
                 head = (
-                    self._client.head_object(Bucket=bucket, Key=key)
+                    self.client.head_object(Bucket=bucket, Key=key)
                     if version is None
-                    else self._client.head_object(Bucket=bucket, Key=key, VersionId=version)
+                    else self.client.head_object(Bucket=bucket, Key=key, VersionId=version)
                 )
         except PhotoGone as exc:
             return Code.GONE, str(exc) if version is None else f"s3://{bucket}/{key} has no version {version} any more."
@@ -133,7 +133,7 @@ class Lookup:
         """
         try:
             with translated(self._place, bucket):
-                self._client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+                self.client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
         except AccessDenied:
             return
 

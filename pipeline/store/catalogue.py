@@ -16,6 +16,7 @@ from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
 
 MOST_NODES = 32_767  # node ids are smallint and never reused
+_KNOWN = ("core.model", "core.taxonomy", "core.category", "core.taxonomy_category", "core.category_closure")
 REGISTRAR = 7_420_016  # advisory lock: node ids are given out by one transaction at a time
 
 
@@ -55,6 +56,8 @@ def register_model(
     model_id = known.model_id if known else _add_model(connection, name, fingerprint, taxonomy_id)
     if known is None or known.dropped_at is not None:
         _add_partition(connection, model_id)
+        # Autovacuum comes late to small tables: queries would be planned as if there were hundreds of models.
+        connection.execute(text(f"ANALYZE {', '.join(_KNOWN)}"))
         refresh_effects(connection, taxonomy)
     _activate(connection, model_id, name)
     _ship_decision(connection, model_id, decision)
@@ -191,12 +194,14 @@ def _register_taxonomy(connection: Connection, taxonomy: Taxonomy) -> int:
     query = text("SELECT taxonomy_id FROM core.taxonomy WHERE sha256 = :sha256")
     known = connection.execute(query, {"sha256": digest}).scalar()
     if known is not None:
+        _rename_categories(connection, taxonomy)
         return int(known)
     taxonomy_id: int = connection.execute(
         text("INSERT INTO core.taxonomy (name, sha256, labels) VALUES (:name, :sha256, :n) RETURNING taxonomy_id"),
         {"name": taxonomy.name, "sha256": digest, "n": len(taxonomy.labels)},
     ).scalar_one()
     nodes = _register_categories(connection, taxonomy)
+    _rename_categories(connection, taxonomy)
     _place_categories(connection, taxonomy_id, taxonomy, nodes)
     return taxonomy_id
 
@@ -234,6 +239,21 @@ def _register_categories(connection: Connection, taxonomy: Taxonomy) -> list[int
                 },
             )
     return [known[taxonomy.synsets[v].wnid, area_only] for v, area_only in columns]
+
+
+def _rename_categories(connection: Connection, taxonomy: Taxonomy) -> None:
+    """Call categories what this taxonomy calls them, for the views and for everything that is stored already.
+
+    A category of several taxonomies is called as in the one that was registered last.
+    """
+    rows = connection.execute(text("SELECT DISTINCT wnid, name, lemmas, gloss FROM core.category"))
+    known = {wnid: (name, lemmas, gloss) for wnid, name, lemmas, gloss in rows}
+    changed = [s for s in taxonomy.synsets if known.get(s.wnid) != (s.name, [*s.lemmas], s.gloss)]
+    for synset in changed:
+        connection.execute(
+            text("UPDATE core.category SET name = :name, lemmas = :lemmas, gloss = :gloss WHERE wnid = :wnid"),
+            {"wnid": synset.wnid, "name": synset.name, "lemmas": list(synset.lemmas), "gloss": synset.gloss},
+        )
 
 
 def _place_categories(connection: Connection, taxonomy_id: int, taxonomy: Taxonomy, nodes: list[int]) -> None:

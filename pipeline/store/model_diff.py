@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
-from pipeline.model_change import Axis, Pair, PhotoTally, ProfileChange, Said, outcome_name, profile_change
-from pipeline.profile import CategoryTotal, Profile, profile
+from pipeline.model_change import Axis, Pair, PhotoTally, Said, outcome_name
 from pipeline.store.catalogue import nodes_of
-from pipeline.store.policies import active_policy, coarsen_totals
+from pipeline.store.policies import active_policy
 from pipeline.store.promotions import Coverage, KnownModel, coverage
+from pipeline.store.user_diff import AsShown, UserChanges, user_changes
 from taxonomy import graph
 from taxonomy.errors import DamagedTaxonomy
 from taxonomy.graph import Taxonomy
 from taxonomy.policy import Policy, coarsen_counts
 
 PAGE_PHOTOS = 4_000
-PAGE_USERS = 500
 MOST = 20  # entries of a list, unless asked otherwise
 MEASURE = "edges of the display tree that a photo's mass crosses (earth mover's distance)"
 
@@ -57,16 +56,6 @@ class MovedPhoto:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class UserChanges:
-    """Whose profile shows other categories."""
-
-    users: int  # of whom either model has photos
-    changed: int  # the set of categories shown is another one
-    share: float  # changed / users
-    most: tuple[ProfileChange, ...]  # most categories replaced first, then the largest share of the treemap
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelDiff:
     """Base and head on the same photos."""
 
@@ -95,9 +84,8 @@ def diff(connection: Connection, base: KnownModel, head: KnownModel, most: int =
     """
     taxonomies = [taxonomy_of(model) for model in (base, head)]
     policies = [active_policy(connection, taxonomy) for taxonomy in taxonomies]
-    axis = Axis.of(
-        taxonomies[0], nodes_of(connection, base.model_id), taxonomies[1], nodes_of(connection, head.model_id)
-    )
+    nodes = [nodes_of(connection, model.model_id) for model in (base, head)]
+    axis = Axis.of(taxonomies[0], nodes[0], taxonomies[1], nodes[1])
     tally = PhotoTally(axis, most)
     for pairs in _pages(connection, base.model_id, head.model_id):
         tally.add(pairs)
@@ -115,7 +103,7 @@ def diff(connection: Connection, base: KnownModel, head: KnownModel, most: int =
         outcomes=_crossed(tally),
         retagged=tally.retagged,
         categories=_categories(tally, axis, policies[0], policies[1]),
-        users=_users(connection, [base, head], taxonomies, policies, most),
+        users=user_changes(connection, *map(_as_shown, (base, head), taxonomies, policies, nodes), most=most),
         moved=_moved(connection, tally, axis, policies[0], policies[1]),
     )
 
@@ -134,6 +122,12 @@ def taxonomy_of(model: KnownModel) -> Taxonomy:
             "release that registered it."
         )
     return taxonomy
+
+
+def _as_shown(model: KnownModel, taxonomy: Taxonomy, policy: Policy, nodes: NDArray[np.int16]) -> AsShown:
+    column_of = np.zeros(int(nodes.max()) + 1, dtype=np.int32)
+    column_of[nodes] = np.arange(len(nodes))
+    return AsShown(model_id=model.model_id, taxonomy=taxonomy, policy=policy, column_of=column_of)
 
 
 # ---- photos
@@ -261,64 +255,6 @@ class _Names:
         shown = policy.show(node)
         tags = {self._wnids[tag] for tag in said.tags}
         return taxonomy.synsets[shown].name if taxonomy.synsets[shown].wnid in tags else None
-
-
-# ---- users
-
-_USERS = """
-SELECT user_id, name FROM core.app_user WHERE deleted_at IS NULL AND user_id > :after ORDER BY user_id LIMIT :users"""
-_TOTALS = """
-SELECT uc.user_id, array_agg(tc.position), array_agg(uc.photos), array_agg(uc.mass)
-FROM core.user_category uc JOIN core.model m USING (model_id)
-JOIN core.taxonomy_category tc ON (tc.taxonomy_id, tc.node) = (m.taxonomy_id, uc.node)
-WHERE uc.model_id = :model AND uc.user_id = ANY (:ids) AND uc.mass > 0 GROUP BY uc.user_id"""
-
-
-def _users(
-    connection: Connection,
-    models: Sequence[KnownModel],
-    taxonomies: Sequence[Taxonomy],
-    policies: Sequence[Policy],
-    most: int,
-) -> UserChanges:
-    users, changed, after = 0, 0, 0
-    foremost: list[ProfileChange] = []
-    while page := connection.execute(text(_USERS), {"after": after, "users": PAGE_USERS}).all():
-        after = page[-1].user_id
-        base, head = (
-            _profiles(connection, model.model_id, [row.user_id for row in page], taxonomy, policy)
-            for model, taxonomy, policy in zip(models, taxonomies, policies, strict=True)
-        )
-        nothing = [profile((), taxonomy) for taxonomy in taxonomies]
-        met = [row for row in page if row.user_id in base or row.user_id in head]
-        changes = [
-            profile_change(row.name, base.get(row.user_id, nothing[0]), head.get(row.user_id, nothing[1]))
-            for row in met
-        ]
-        users += len(met)
-        changed += sum(change.replaced > 0 for change in changes)
-        foremost = sorted([*foremost, *(c for c in changes if c.replaced)], key=_replaced)[:most]
-    return UserChanges(users=users, changed=changed, share=changed / users if users else 0.0, most=tuple(foremost))
-
-
-def _replaced(change: ProfileChange) -> tuple[int, float, str]:
-    return -change.replaced, -change.moved, change.user
-
-
-def _profiles(
-    connection: Connection, model_id: int, users: Sequence[int], taxonomy: Taxonomy, policy: Policy
-) -> dict[int, Profile]:
-    rows = connection.execute(text(_TOTALS), {"model": model_id, "ids": list(users)})
-    found = {}
-    for user_id, columns, photos, masses in rows:
-        each = zip(columns, photos, masses, strict=True)
-        totals = sorted((CategoryTotal(column=column, photos=n, mass=mass) for column, n, mass in each), key=_column)
-        found[user_id] = profile(coarsen_totals(totals, policy), taxonomy)
-    return found
-
-
-def _column(total: CategoryTotal) -> int:
-    return total.column
 
 
 def shortened(found: ModelDiff, most: int) -> ModelDiff:

@@ -171,12 +171,22 @@ def test_pictograph_may_list_and_read_the_photos_and_nothing_else(tmp_path):
         with running(command, env, log, tmp_path) as process:
             until(lambda: writes(writer, "photos") and writes(writer, "others"), process, log)
             may_only_read(reader)
+            writer.create_bucket(Bucket="results")
+            results = s3_client(place, *(interpolated(OURS["ingest"]["environment"][name]) for name in OUTPUT_KEYS))
+            results.put_object(Bucket="results", Key="night/results.jsonl", Body=b"{}")
+            for attempt in (
+                lambda: results.put_object(Bucket="photos", Key="ann/1.jpg", Body=b"y"),
+                lambda: results.get_object(Bucket="photos", Key="ann/1.jpg"),
+            ):
+                with pytest.raises(ClientError, match=r"AccessDenied|\(403\)"):
+                    attempt()
             command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes().decode()
             assert "weed" in command_line
             assert not [secret for name, secret in given.items() if "SECRET" in name and secret in command_line]
 
 
 S3_KEYS = ("PICTOGRAPH_S3_ACCESS_KEY_ID", "PICTOGRAPH_S3_SECRET_ACCESS_KEY")
+OUTPUT_KEYS = ("PICTOGRAPH_OUTPUT_ACCESS_KEY_ID", "PICTOGRAPH_OUTPUT_SECRET_ACCESS_KEY")
 
 
 def s3_client(place: str, key: str, secret: str) -> Any:

@@ -1,5 +1,6 @@
 """What must be true of the ledger after a case of the sweep: each listed photo is accounted for, once and as it is."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 
 from pipeline.crashpoints import Point
@@ -10,6 +11,7 @@ from tests.integration.ledger_helpers import Ledger
 
 TAGGED = (ItemState.SUCCEEDED, Code.TAGGED)
 COPY = (ItemState.DUPLICATE, Code.SAME_CONTENT)
+DONE_BEFORE = (ItemState.SKIPPED_UNCHANGED, Code.NONE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,9 @@ class Aftermath:
     def check_items(self) -> None:
         """Each job's listed photos are closed, each as what it is, at the first attempt (what changed, at the second).
 
-        A result that was stored does not come again.
+        A result that was stored does not come again: of the photos that both jobs have, one may find it done.
         """
+        met: dict[str, set[tuple[ItemState, Code]]] = defaultdict(set)
         for job_id, place in zip(self.jobs, (album.PLACE, f"{album.PLACE}{album.TWICE}/"), strict=True):
             rows = self.ledger.all(
                 "SELECT p.key, i.state, i.code, i.attempts FROM core.job_item i JOIN core.photo p USING (photo_id) "
@@ -50,15 +53,19 @@ class Aftermath:
                 job=job_id,
             )
             found = {row.key: (ItemState(row.state), Code(row.code)) for row in rows}
-            twins = [found.pop(key) for key in album.TWINS if key in found]  # two workers may have looked at both
-            assert not twins or (TAGGED in twins and set(twins) <= {TAGGED, COPY})
-            expected = {key: _end_of(key) for key in self._kept() if key.startswith(place)}
-            assert found == {key: end for key, end in expected.items() if not (twins and key in album.TWINS)}
+            assert found.keys() == {key for key in self._kept() if key.startswith(place)}
+            wrong = {key: end for key, end in found.items() if end not in _ends_of(key)}
+            assert wrong == {}
+            for key, end in found.items():
+                met[key].add(end)
             often = {row.key: row.attempts for row in rows if row.attempts > 1 + (row.key == album.CHANGED)}
             assert often == {}
             job = self.ledger.job(job_id)
             assert (job.state, job.error) == (JobState.SUCCEEDED_WITH_ERRORS, None)
             assert job.total == sum(key.startswith(place) for key in album.LISTED)
+        twins = set(album.TWINS)
+        assert not [key for key, ends in met.items() if key not in twins and _end_of(key) not in ends]
+        assert any(_end_of(key) in met[key] for key in twins)
 
     def check_results(self) -> None:
         """One result per photo that is there, for its present content, and with the tags of its own bytes."""
@@ -107,6 +114,16 @@ class Aftermath:
         for table in ("photo", "photo_result", "user_category"):
             rows = self.ledger.one(f"SELECT count(*) FROM core.{table} WHERE user_id = :id", id=user.user_id)
             assert rows == 0, f"{rows} rows of an erased user in {table}"
+
+
+def _ends_of(key: str) -> set[tuple[ItemState, Code]]:
+    """How a photo may end: as what it is; as a copy; found done, where two jobs have it."""
+    ends = {_end_of(key)}
+    if key in album.TWINS:
+        ends.add(COPY)  # or two workers have looked at both
+    if f"/{album.TWICE}/" in key and key != album.DELETED:
+        ends.add(DONE_BEFORE)
+    return ends
 
 
 def _end_of(key: str) -> tuple[ItemState, Code]:

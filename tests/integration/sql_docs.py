@@ -16,7 +16,9 @@ import numpy as np
 from sqlalchemy import text
 
 from pictograph import stack
+from pictograph.stack.attach import wait_until_stopped
 from pipeline.annotate import annotate, outcome_of
+from pipeline.ledger.ending import finish_jobs
 from pipeline.records import Code, ItemState, PhotoRef, PhotoResult
 from pipeline.store.migrate import migrate
 from pipeline.store.roles import Role
@@ -28,7 +30,7 @@ from taxonomy.rollup import Rollup
 from tests.integration.ledger_helpers import BUCKET, Ledger, failed
 
 PAGE = Path(__file__).parents[2] / "docs" / "sql.md"
-BLOCK = re.compile(r"```sql\n(?P<query>.*?)```\n(?:\n(?P<shown>(?:\|.*\n)+))?", re.DOTALL)
+BLOCK = re.compile(r"```sql\n(?P<query>.*?)```\n(?:\n(?P<shown>(?:\|[^\n]*\n)+))?", re.DOTALL)
 
 SURE, LIKELY = 0.95, 0.88  # for one label; the rest is spread over all of them
 DOUBTFUL = {"pug": 0.4, "boxer": 0.35, "bull mastiff": 0.22}  # a dog of some breed
@@ -69,15 +71,11 @@ AWAITED = ("eve", "04-01")  # listed, and not looked at yet
 
 # When things were done is the database's clock; on the page it was in April.
 CLOCK = """
-UPDATE core.job SET created_at = t.at, started_at = t.at + interval '1 minute',
-                    finished_at = CASE WHEN state >= 10 THEN t.at + interval '2 minutes' END
-FROM (SELECT job_id AS id, '2026-04-01T06:00Z'::timestamptz + job_id * interval '1 day' AS at FROM core.job) AS t
-WHERE job_id = t.id;
-UPDATE core.job SET state = 11 WHERE job_id < 3;
-UPDATE core.job SET finished_at = started_at + interval '1 minute' WHERE state >= 10;
-UPDATE core.photo SET created_at = '2026-04-02T06:01Z';
-UPDATE core.model SET created_at = '2026-03-31T06:00Z';
-UPDATE core.promotion SET promoted_at = '2026-03-31T06:00Z'"""
+UPDATE core.job SET created_at = '2026-04-01'::date + job_id * interval '1 day',
+                    started_at = '2026-04-01'::date + job_id * interval '1 day' + interval '1 minute',
+                    finished_at = CASE WHEN state >= 10
+                                       THEN '2026-04-01'::date + job_id * interval '1 day' + interval '2 minutes' END;
+UPDATE core.photo SET created_at = '2026-04-02'::date"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +96,7 @@ def fill(database: Database) -> None:
     _tag(ledger, ledger.registered, {key: photo[2] for key, photo in beliefs.items()}, refs[1:])
     _tag(ledger, heavy, {key: photo[3] for key, photo in beliefs.items()}, refs[1:])
     ledger.list(refs)
+    database.run(finish_jobs)
     with database.transaction() as connection:
         connection.execute(text(CLOCK))
 
@@ -164,14 +163,20 @@ def rewritten(page: str, analyst: Database) -> str:
     return BLOCK.sub(block, page)
 
 
+def _write(url: str) -> None:
+    with Database(url, "docs") as database:
+        migrate(database)
+        fill(database)
+    with Database(url, "docs", role=Role.ANALYST) as analyst:
+        PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), analyst), encoding="utf-8")
+
+
 def main() -> int:
     """Write the results into the page."""
-    with tempfile.TemporaryDirectory() as home, stack.open(Path(home)) as endpoints:
-        with Database(endpoints.database_url, "docs") as database:
-            migrate(database)
-            fill(database)
-        with Database(endpoints.database_url, "docs", role=Role.ANALYST) as analyst:
-            PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), analyst), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as home:
+        with stack.open(Path(home)) as endpoints:
+            _write(endpoints.database_url)
+        wait_until_stopped(Path(home))
     return 0
 
 

@@ -3,11 +3,12 @@
 from dataclasses import replace
 
 import pytest
-from ledger_helpers import small_taxonomy
+from ledger_helpers import small_taxonomy, wnid
 from sqlalchemy import text
 
 from pipeline.store.catalogue import Registered, register_model, store_decision
 from pipeline.store.session import Database
+from taxonomy.build import renamed
 from taxonomy.decide import Decision
 
 SHIPPED = Decision(threshold=9_000)
@@ -75,3 +76,22 @@ def test_a_model_of_another_name_takes_nobodys_place(database: Database) -> None
     old = register(database).model_id
     register(database, NEW, name="other")
     assert active(database) == old
+
+
+def test_other_names_are_shown_at_once_and_nothing_is_tagged_anew(database: Database, photo: None) -> None:
+    model_id = register(database).model_id
+    give_a_result(database, model_id)
+    stored = "SELECT xmin, photo_result.* FROM core.photo_result"
+    with database.transaction() as connection:
+        before = connection.execute(text(stored)).all()
+    called = renamed(small_taxonomy(), {wnid("dog"): "hound"})
+    found = database.run(lambda c: register_model(c, "mine", OLD, called, SHIPPED))
+    assert found.model_id == model_id
+    with database.transaction() as connection:
+        names = connection.execute(text("SELECT name FROM core.category WHERE wnid = :id"), {"id": wnid("dog")})
+        assert set(names.scalars()) == {"hound"}
+        assert connection.execute(text("SELECT count(*) FROM core.taxonomy")).scalar_one() == 1
+        assert connection.execute(text(stored)).all() == before
+    register(database)  # the software is taken back
+    with database.transaction() as connection:
+        assert not connection.execute(text("SELECT count(*) FROM core.category WHERE name = 'hound'")).scalar_one()

@@ -8,15 +8,17 @@ from dataclasses import replace
 
 import pytest
 from engine_helpers import BODIES, COLOURS, POISON, TUNING, ColourModel, jpeg
+from ledger_helpers import ref
 from PIL import Image
 
 from pipeline.errors import ServiceDown
-from pipeline.ledger import audit
+from pipeline.ledger import audit, repair
 from pipeline.records import Code, ItemState, TakenFrom, WorkState
 from pipeline.store import catalogue
 from pipeline.store.contents import find
 from pipeline.store.session import Database
 from workers.decode.process import DecodeUnavailable
+from workers.engine.twins import taken_over
 from workers.fetch import Fetcher
 
 TAGGED = (ItemState.SUCCEEDED, Code.TAGGED)
@@ -192,6 +194,50 @@ def test_two_streams_at_once_count_right_whoever_is_first(library):
     assert ends[COPY] == 58
     assert {photos for photos, _ in by_owner(library).values()} == {12}
     library.ledger.check()
+
+
+def merged_copy(ledger):
+    """A photo that the model has seen and a copy of it, of two users, merged together; the job and what was merged."""
+    job_id = ledger.list([ref("ann/1"), ref("ben/2", user="ben")])
+    leases = ledger.claim_all(job_id)
+    tasks = [task for lease in leases for task in ledger.tasks(lease)]
+    original = ledger.tagged(tasks[0], "dog", sha256=b"x" * 32)
+    results = [original, taken_over(tasks[1], original)]
+    merged = ledger.merge(results, leases)
+    assert (merged.stored, merged.closed) == (2, {TAGGED: 1, COPY: 1})
+    return job_id, results, leases
+
+
+def test_a_copy_is_a_duplicate_in_its_job_and_a_tagged_photo_everywhere_else(ledger):
+    job_id, results, leases = merged_copy(ledger)
+    assert ledger.merge(results, leases).stored == 0  # a repeat is a no-op
+    first, second = ledger.all("SELECT outcome, headline, nodes, masses, tags, sha256 FROM core.photo_result")
+    assert first == second
+    assert first.outcome == Code.TAGGED
+    assert ledger.job(job_id).counts == {TAGGED: 1, COPY: 1}
+    assert ledger.job(job_id).tagged == 2
+    ledger.check()
+
+
+def test_counts_and_results_of_copies_that_went_missing_are_found_and_mended(ledger):
+    job_id, results, _ = merged_copy(ledger)
+    copy = results[1].task.photo_id
+    ledger.execute(
+        "UPDATE core.job_count SET photos = 2 WHERE job_id = :job AND code = :same", job=job_id, same=COPY[1]
+    )
+    assert "job counts" in found(ledger)
+    ledger.database.run(repair.counts)
+    assert found(ledger) == set()
+    ledger.execute("DELETE FROM core.photo_result WHERE photo_id = :copy", copy=copy)
+    assert "lost photos" in found(ledger)
+    ledger.database.run(repair.totals)
+    ledger.database.run(lambda c: repair.items(c, 512))
+    assert ledger.job(job_id).counts == {TAGGED: 1, (ItemState.RETRY, Code.NONE): 1}
+
+
+def found(ledger):
+    """The names of the audits that find something in a ledger in which nobody works."""
+    return {finding.audit for finding in ledger.database.run(audit.findings)}
 
 
 class Forgetful(Database):

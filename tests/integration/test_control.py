@@ -380,6 +380,7 @@ def test_another_try_is_a_job_about_what_failed(ledger):
     assert (new.state, new.retry_of, new.priority, new.model_id) == (JobState.CREATED, job.job_id, 7, job.model_id)
     results = (Output(target="/again.csv", format="csv"),)
     assert control.retry_of(job, failed=1, outputs=results).outputs == results
+    assert control.retry_of(job, failed=1, everything=True).scope is Scope.ALL
 
 
 def test_what_goes_on_or_did_not_fail_is_not_tried_again(ledger):

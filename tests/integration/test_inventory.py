@@ -1,11 +1,10 @@
-"""S3 Inventories as Amazon lays them out, in S3 and copied to a folder; believed only as far as their sums are right."""
+"""S3 Inventories as Amazon lays them out, in S3 and copied to a folder: believed only where their sums are right."""
 
 import csv
 import gzip
 import hashlib
 import io
 import json
-from dataclasses import replace
 from urllib.parse import quote_plus
 
 import pytest
@@ -105,11 +104,11 @@ FIRST = [
 SECOND = [row("ben/%FF.jpg"), row("ben/1.jpg", size="many"), row("ben/2.jpg"), row("ben/3.jpg")]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("limit", [1, 2, 100])
 def test_what_is_newest_is_listed_without_asking_and_goes_on_anywhere(access, placed, limit):
     place = placed(Made(FIRST, [], [[]], SECOND))
     assert kind_of(place) == ("inventory", place)
-    source = open_source("inventory", place, RULE, replace(access, secret_access_key=access.secret_access_key))
+    source = open_source("inventory", place, RULE, access)
     source.check()
     refs, refused, pages = listed(source, limit)  # nobody has a bucket "photos": asking would find nothing
     assert [(ref.key, ref.size, ref.etag, ref.line) for ref in refs] == [
@@ -123,7 +122,7 @@ def test_what_is_newest_is_listed_without_asking_and_goes_on_anywhere(access, pl
     assert {ref.modified_at.isoformat() for ref in refs} == {"2026-01-02T03:04:05+00:00"}
     assert [(r.name, r.code) for r in refused] == [("row 4", Code.NO_USER), ("row 7", Code.BAD_LINE)]
     assert source.covered(None, pages[0]) is None
-    for at, page in enumerate(pages[:-1]):
+    for at, page in list(enumerate(pages[:-1]))[:: len(pages) // 3 or 1]:
         rest, _, _ = listed(open_source("inventory", place, RULE, access), limit, page.cursor)
         assert [r.line for r in rest] == [r.line for p in pages[at + 1 :] for r in p.refs]
 
@@ -191,9 +190,13 @@ def lost():
 )
 def test_what_cannot_be_believed_stops_the_listing_with_a_sentence(access, placed, made, words):
     source = Inventory(placed(made), RULE, access)
-    with pytest.raises(SourceError, match=words):
+
+    def use():
         source.check()
         listed(source)
+
+    with pytest.raises(SourceError, match=words):
+        use()
 
 
 def test_what_is_no_inventory_at_all_is_named(access, client, tmp_path):
@@ -201,10 +204,10 @@ def test_what_is_no_inventory_at_all_is_named(access, client, tmp_path):
         path = tmp_path / "manifest.json"
         path.write_text(text)
         (tmp_path / "manifest.checksum").write_text(md5(text.encode()) + "\n")
-        with pytest.raises(SourceError, match="no manifest.json"):
+        with pytest.raises(SourceError, match=r"no manifest\.json"):
             Inventory(str(path), RULE, access).check()
     (tmp_path / "manifest.checksum").unlink()
-    with pytest.raises(SourceError, match="manifest.checksum"):
+    with pytest.raises(SourceError, match=r"manifest\.checksum"):
         Inventory(str(path), RULE, access).check()
 
 
@@ -241,13 +244,13 @@ def test_the_tables_too_must_lie_where_something_may_be_read(access, client):
 
 def test_very_many_rows_are_read_once_from_beginning_to_end(access, client, monkeypatch):
     """Pages of one task follow each other without the table being opened again."""
-    rows = [row(f"u{n % 9}/{n}.jpg") for n in range(30_000)]
+    rows = [row(f"u{n % 9}/{n}.jpg") for n in range(10_000)]
     source = Inventory(Made(rows, rows).in_s3(client), RULE, access)
     opened = []
     real = gzip.open
     monkeypatch.setattr(gzip, "open", lambda *given: (opened.append(given), real(*given))[1])
     refs, refused, pages = listed(source, 1000)
-    assert (len(refs), refused, len(opened)) == (60_000, [], 2)
-    assert [ref.line for ref in refs] == list(range(1, 60_001))
-    rest, _, _ = listed(Inventory(source._manifest.name, RULE, access), 1000, pages[44].cursor)
-    assert [ref.line for ref in rest] == list(range(45_001, 60_001))
+    assert (len(refs), refused, len(opened)) == (20_000, [], 2)
+    assert [ref.line for ref in refs] == list(range(1, 20_001))
+    rest, _, _ = listed(Inventory(source._manifest.name, RULE, access), 1000, pages[14].cursor)
+    assert [ref.line for ref in rest] == list(range(15_001, 20_001))

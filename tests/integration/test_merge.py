@@ -234,8 +234,13 @@ def test_gone_subtracts_for_every_model_and_stays_gone(ledger, one):
 
 @pytest.mark.parametrize(
     ("photos", "gone", "allowed", "subtracted"),
-    [(150, 100, False, 100), (150, 101, False, 100)]
-    + [(150, 101, True, 101), (600, 120, False, 120), (600, 121, False, 100)],
+    [
+        (150, 100, False, 100),
+        (150, 101, False, 100),  # the second batch makes it too many
+        (150, 101, True, 101),
+        (600, 120, False, 120),  # 20 % of 600
+        (600, 121, False, 100),
+    ],
 )
 def test_what_is_gone_by_the_hundred_is_not_believed_of_those_who_read(ledger, photos, gone, allowed, subtracted):
     """A place that is emptied, or another one under the same name, would take every model's results with it."""

@@ -24,6 +24,7 @@ RIGHTS = """
     bucket           S,I                      S                                   S                S
     category         S                        -                                   S                -
     category_closure -                        -                                   -                -
+    category_level   -                        -                                   -                -
     category_total   S,I,U                    S,I,U                               S                S,I,U
     decision         S                        S                                   S                -
     delivery         S,I,U                    S,U                                 S                S,U

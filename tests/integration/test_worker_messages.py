@@ -24,7 +24,7 @@ from pipeline.ledger.requests import JobRequest
 from pipeline.records import WorkState
 from workers.app import create_app
 from workers.door import taken_in
-from workers.send import ANNOTATE, INGEST, ring
+from workers.send import ANNOTATE, DELIVER, INGEST, ring
 
 RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ [\w.]+: ")
 PATIENCE_SECONDS = 120  # an interpreter starts, maybe on a busy machine
@@ -133,6 +133,15 @@ ASKING = {
     "a tag": message() | {"properties": message()["properties"] | {"delivery_tag": "x" * 1_000_000}},
     "priority": message() | {"properties": message()["properties"] | {"priority": 9}},
 }
+
+
+def test_who_lists_delivers_as_well_and_who_annotates_does_neither():
+    for task in (INGEST, DELIVER):
+        assert taken_in(message(headers={"task": task}), INGEST_QUEUE)["headers"]["task"] == task
+        with pytest.raises(ValueError, match="its task is not"):
+            taken_in(message(headers={"task": task}), "annotate.small")
+    with pytest.raises(ValueError, match="its task is not"):
+        taken_in(message(headers={"task": ANNOTATE}), INGEST_QUEUE)
 
 
 @pytest.mark.parametrize("name", sorted(ASKING))

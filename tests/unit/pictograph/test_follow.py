@@ -72,6 +72,7 @@ def test_what_is_unfinished_is_counted_as_waiting():
     ("changes", "expected"),
     [
         ({}, 3.0),  # 11 tagged and 1 failed, in 4 s
+        ({"counts": {(ItemState.DUPLICATE, Code.SAME_CONTENT): 8, (ItemState.DUPLICATE, Code.LISTED_TWICE): 4}}, 2.0),
         ({"finished_at": BEGAN}, 12_000.0),  # no division by zero: at least a thousandth of a second
         ({"counts": {(ItemState.SKIPPED_UNCHANGED, Code.NONE): 20}}, 0.0),
         ({"started_at": None, "finished_at": None, "counts": {}}, 0.0),

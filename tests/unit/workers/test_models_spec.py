@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigurationError, ModelError
+from taxonomy.build import renamed
 from taxonomy.calibrate import path
+from taxonomy.codec import decode, encode
 from taxonomy.decide import Decision
+from taxonomy.errors import UnknownSynset
+from taxonomy.graph import Taxonomy, load
 from workers.decode.records import Target
 from workers.models import canary, spec
 from workers.models.registry import MODELS, get
@@ -59,6 +63,23 @@ def test_the_decoder_gets_the_size_that_the_model_was_trained_for() -> None:
 )
 def test_each_fact_makes_another_model(change: dict[str, object]) -> None:
     assert dataclasses.replace(LITE0, **change).fingerprint() != LITE0.fingerprint()
+
+
+def test_another_taxonomy_makes_another_model_and_other_names_make_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, taxonomy = LITE0.fingerprint(), load()
+    called = renamed(taxonomy, {"n02084071": "hound"})
+    assert called.synsets[called.node("n02084071")].name == "hound"
+    assert Taxonomy.from_stored(decode(encode(called.stored()))).sha256 == taxonomy.sha256
+    monkeypatch.setattr(spec, "load", lambda _: called)
+    assert LITE0.fingerprint() == before
+    parents = list(taxonomy.stored().display_parent)
+    several = next(node for node, above in enumerate(taxonomy.parents) if len(above) > 1)
+    parents[several] = next(above for above in taxonomy.parents[several] if above != parents[several])
+    other = Taxonomy.from_stored(dataclasses.replace(taxonomy.stored(), display_parent=tuple(parents)))
+    monkeypatch.setattr(spec, "load", lambda _: other)
+    assert LITE0.fingerprint() != before
+    with pytest.raises(UnknownSynset):
+        renamed(taxonomy, {"n99999999": "nothing"})
 
 
 def test_names_canaries_and_decisions_make_no_other_model() -> None:
