@@ -13,6 +13,7 @@
 --   POSTGRES_REDRIVER_PASSWORD  pictograph-redriver: `pictograph redriver`
 --   POSTGRES_ERASER_PASSWORD    pictograph-eraser: `pictograph erase`
 --   POSTGRES_ANALYST_PASSWORD   pictograph-analyst: people who ask the views of schema `tags`
+--   POSTGRES_DBT_PASSWORD       pictograph-dbt: an analyst with a schema to write to, pictograph_dbt (infra/dbt)
 
 \set ON_ERROR_STOP on
 \set owner pictograph
@@ -31,6 +32,8 @@
 \getenv eraser POSTGRES_ERASER_PASSWORD
 \set analyst ''
 \getenv analyst POSTGRES_ANALYST_PASSWORD
+\set dbt ''
+\getenv dbt POSTGRES_DBT_PASSWORD
 
 SELECT current_setting('is_superuser') = 'on' AS superuser \gset
 \if :superuser
@@ -48,7 +51,7 @@ SELECT format(
     || ' ROLE %I LOGIN PASSWORD %L', login, password)
 FROM (VALUES (:'owner', :'owner_password'), ('pictograph-api', :'api'), ('pictograph-ingest', :'ingest'),
              ('pictograph-annotate', :'annotate'), ('pictograph-redriver', :'redriver'),
-             ('pictograph-eraser', :'eraser'), ('pictograph-analyst', :'analyst')) AS wanted (login, password)
+             ('pictograph-eraser', :'eraser'), ('pictograph-analyst', :'analyst'), ('pictograph-dbt', :'dbt')) AS wanted (login, password)
 WHERE password <> '' \gexec
 
 -- Each process's login acts by its role; the owner may take any, and inherits none.
@@ -56,7 +59,8 @@ SELECT format('GRANT %I TO %I', role, login)
 FROM (VALUES ('pictograph-api', 'pictograph_api'), ('pictograph-ingest', 'pictograph_ingest'),
              ('pictograph-annotate', 'pictograph_worker'), ('pictograph-redriver', 'pictograph_worker'),
              ('pictograph-redriver', 'pictograph_ingest'),  -- it submits the jobs of schedules
-             ('pictograph-eraser', 'pictograph_eraser'), ('pictograph-analyst', 'pictograph_analyst'))
+             ('pictograph-eraser', 'pictograph_eraser'), ('pictograph-analyst', 'pictograph_analyst'),
+             ('pictograph-dbt', 'pictograph_analyst'))
     AS given (login, role)
 JOIN pg_roles ON rolname = login \gexec
 
@@ -75,3 +79,8 @@ WHERE rolname = 'pictograph-analyst' \gexec
 SELECT format('ALTER ROLE %I SET temp_file_limit = ''1GB''', rolname) FROM pg_roles
 WHERE rolname = 'pictograph-analyst' \gexec
 \endif
+
+-- dbt writes, to a schema of its own and nowhere else; who makes that schema must be able to act as the login.
+SELECT format('GRANT %I TO CURRENT_USER', rolname) FROM pg_roles WHERE rolname = 'pictograph-dbt' AND NOT :'superuser' \gexec
+SELECT format('CREATE SCHEMA IF NOT EXISTS pictograph_dbt AUTHORIZATION %I', rolname) FROM pg_roles
+WHERE rolname = 'pictograph-dbt' \gexec

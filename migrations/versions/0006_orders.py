@@ -17,7 +17,6 @@ UPGRADE = """
 ALTER TABLE core.app_user ADD COLUMN consent boolean;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again. consent: whether others may see this user''s photos; NULL: never asked, which counts as no.';
 ALTER TABLE core.erasure ADD COLUMN lines bigint NOT NULL DEFAULT 0, ADD COLUMN outputs bigint NOT NULL DEFAULT 0;
-CREATE INDEX photo_result_sha256_idx ON core.photo_result ((substring(sha256, 1, 8)::bigint));
 
 ALTER TABLE core.model ADD COLUMN dropped_at timestamptz;
 COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all. active: not read any more since there are promotions, to go in a later release. dropped_at: its results are gone.';
@@ -215,8 +214,9 @@ DROP VIEW core.active_model;
 DROP TABLE core.schedule, core.promotion;
 ALTER TABLE core.model DROP COLUMN dropped_at;
 COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all.';
-DROP INDEX core.photo_result_sha256_idx;
 ALTER TABLE core.erasure DROP COLUMN lines, DROP COLUMN outputs;
+DROP POLICY answers ON core.app_user;
+GRANT UPDATE (created_at) ON core.app_user TO pictograph_ingest;
 ALTER TABLE core.app_user DROP COLUMN consent;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again.';
 """

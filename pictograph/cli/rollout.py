@@ -254,9 +254,10 @@ def decide(
     no_wait: NoWait = False,
     as_json: Json = False,
 ) -> None:
-    """Decide anew what photos show, by other constants, from what is stored: no photo is read, and no model is run.
+    """Decide anew what photos show, by other constants, from what is stored.
 
-    Workers decide by the newest revision from their start on; start them anew before.
+    No photo is read, and no model is run. Workers decide by the newest revision from their start on: start them anew
+    before.
     """
     with ready(quiet=as_json) as settings, open_database(settings, "pictograph decide", Role.INGEST) as database:
         if own_ledger():

@@ -5,13 +5,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from sqlalchemy import Connection
 
 from pictograph.cli import request as requests
 from pictograph.cli.connect import own_ledger, ready, set_up, writing
 from pictograph.cli.console import STYLE, Json, emit, out, plain, say
 from pictograph.cli.control import whoami
 from pictograph.cli.request import Asked
-from pipeline.ledger import clock, schedule
+from pipeline.ledger import clock, schedule, selection
 from pipeline.ledger.requests import Scope
 from pipeline.ledger.schedule import Firing, Order, Schedule
 from pipeline.store.roles import Role
@@ -75,6 +76,7 @@ def add_schedule(
         max_failed=max_failed,
     )
     schedule.check_name(name)
+    clock.check_cron(cron)
     order = Order(
         name=name,
         cron=cron,
@@ -89,12 +91,18 @@ def add_schedule(
         if own_ledger():
             set_up(settings)
         with open_database(settings, "pictograph schedule", Role.INGEST) as database:
-            added = database.run(lambda connection: schedule.add(connection, order))
+            added = database.run(lambda connection: _add(connection, order))
     if as_json:
         emit(_facts(added))
     else:
         while_up = ", if `pictograph up` runs then" if own_ledger() else ""
         say(f"Schedule {added.name} is added; it is due at {_moment(added.next_at)}{while_up}.")
+
+
+def _add(connection: Connection, order: Order) -> Schedule:
+    if order.request.kind == selection.KIND:
+        selection.check(connection, order.request.source)
+    return schedule.add(connection, order)
 
 
 @schedule_group.command("list", epilog="Example: `pictograph schedule list`")

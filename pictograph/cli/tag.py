@@ -76,7 +76,8 @@ def tag(
 ) -> None:
     """Tag the photos of SOURCE: those that are new or changed since the last time.
 
-    Exit status: 0 if every photo has ended in some state, 1 if the job failed, 2 for wrong use or configuration.
+    Exit status: 0 if every photo has ended in some state, 1 if the job failed or was cancelled, 2 for wrong use or
+    configuration.
     """
     request = request_of(
         Asked(
@@ -108,7 +109,7 @@ def tag(
             return
         with Supervisor(settings) as supervisor:
             job = run_job(database, job_id, supervisor, as_json=as_json)
-    if job.state is JobState.FAILED or (strict and job.count(ItemState.FAILED)):
+    if job.state in (JobState.FAILED, JobState.CANCELLED) or (strict and job.count(ItemState.FAILED)):
         raise typer.Exit(1)
 
 

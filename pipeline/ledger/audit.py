@@ -177,6 +177,12 @@ AUDITS: Sequence[Audit] = (
         repair="pictograph repair results",
     ),
     Audit(
+        name="times",
+        means="results without the time of their photo",
+        query=suspects.OF_OTHER_TIMES,
+        repair="pictograph repair times",
+    ),
+    Audit(
         name="erased users",
         means="users whose erasure is said to be complete, and of whom something is stored",
         query=suspects.OF_ERASED_USERS,

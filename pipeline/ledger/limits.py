@@ -7,6 +7,8 @@ Laws
    the same place. Where none stands, a claim is the one statement it always was, and waits for nobody.
 3. The redriver rings for what there is room for, counting what it has rung for already. Who is rung and finds no room
    after all, because a stream took it, puts the work back to the pending.
+4. Where all queues together are limited, places are kept for the listings that are rung for: streams would take every
+   place as soon as it is free, and nothing new, however urgent, would be listed before the backlog is done.
 """
 
 from collections.abc import Sequence
@@ -98,8 +100,10 @@ def allows(connection: Connection, queue: str) -> bool:
     """Whether one more piece of this queue may be claimed by this transaction; nobody else claims until it ends."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:turn)"), {"turn": TURN})
     most = standing(connection)
-    leased = {name: Use(leased=use.leased) for name, use in in_use(connection).items()}
-    return room(most, leased, queue) > 0
+    use = in_use(connection)
+    kept = use.get(INGEST_QUEUE, Use()).queued if queue != INGEST_QUEUE else 0
+    leased = {name: Use(leased=each.leased) for name, each in use.items()}
+    return room(most, leased, queue, ahead=kept) > 0
 
 
 def put(connection: Connection, queue: str, most: int, by: str) -> None:

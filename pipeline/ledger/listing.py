@@ -63,7 +63,8 @@ WITH page AS (
         gone_at = NULL
     WHERE (p.user_id, p.etag, p.size, p.version_id, p.gone_at)
           IS DISTINCT FROM (EXCLUDED.user_id, EXCLUDED.etag, EXCLUDED.size, EXCLUDED.version_id, NULL)
-    RETURNING new.photo_id, old.photo_id IS NOT NULL AND old.user_id <> new.user_id AS moved
+    RETURNING new.photo_id, old.photo_id IS NOT NULL
+        AND (old.user_id, old.taken_at) <> (new.user_id, new.taken_at) AS moved
 )
 INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
 

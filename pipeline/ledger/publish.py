@@ -47,18 +47,18 @@ WHERE r.range_id = chosen.range_id RETURNING r.range_id"""
 
 def publishable(connection: Connection) -> list[Doorbell]:
     """Mark as queued what there is room for, foremost first, and return the messages to send after the commit."""
-    bells: list[Doorbell] = []
     most = limits.standing(connection)
     use = limits.in_use(connection)
+    room = min(_window(connection, INGEST_QUEUE, use), limits.room(most, use, INGEST_QUEUE))
+    ranges = list(connection.execute(text(_PUBLISH_RANGES), {"room": max(0, room)}).scalars())  # first: they are few
+    bells: list[Doorbell] = []
     models = connection.execute(text("SELECT model_id, name FROM core.model ORDER BY 1")).all()
     for model_id, name in models:
         queue = annotate_queue(name)
-        room = min(_window(connection, queue, use), limits.room(most, use, queue, ahead=len(bells)))
+        room = min(_window(connection, queue, use), limits.room(most, use, queue, ahead=len(bells) + len(ranges)))
         ids = connection.execute(text(_PUBLISH_SHARDS), {"model": model_id, "room": max(0, room)}).scalars()
         bells += [Doorbell(kind="annotate", queue=queue, work_id=work_id) for work_id in ids]
-    room = min(_window(connection, INGEST_QUEUE, use), limits.room(most, use, INGEST_QUEUE, ahead=len(bells)))
-    ids = connection.execute(text(_PUBLISH_RANGES), {"room": max(0, room)}).scalars()
-    return bells + [Doorbell(kind="ingest", queue=INGEST_QUEUE, work_id=work_id) for work_id in ids]
+    return bells + [Doorbell(kind="ingest", queue=INGEST_QUEUE, work_id=work_id) for work_id in ranges]
 
 
 def _window(connection: Connection, queue: str, use: dict[str, Use]) -> int:

@@ -243,6 +243,33 @@ def _end_what_is_over(connection: Connection) -> int:
     return len(ending.finish_jobs(connection))
 
 
+def times(connection: Connection, photos: int) -> Repaired:
+    """Give at most so many results the time of their photo; to be asked for again until nothing is changed.
+
+    A migration does not do it, because it would rewrite all results at once.
+    """
+    _alone(connection)
+    for chosen in (f"{suspects.MISTIMED} AND r.taken_at IS NULL LIMIT :photos", f"{suspects.MISTIMED} LIMIT :photos"):
+        for statement in _MISTIMED:
+            connection.execute(text(statement.format(chosen=chosen)), {"photos": photos})
+        changed = connection.execute(text(_RETIME)).rowcount
+        if changed:
+            return Repaired.of(times_of_results=changed)
+    return Repaired.of()
+
+
+# Whoever changes a photo's time holds its row until that of its results is changed, too.
+_MISTIMED = (
+    "CREATE TEMP TABLE IF NOT EXISTS mistimed (model_id smallint, photo_id bigint) ON COMMIT DELETE ROWS",
+    "DELETE FROM mistimed",
+    "INSERT INTO mistimed {chosen}",
+    "SELECT FROM core.photo p WHERE photo_id IN (SELECT photo_id FROM mistimed) ORDER BY photo_id FOR NO KEY UPDATE",
+)
+_RETIME = """
+UPDATE core.photo_result r SET taken_at = p.taken_at FROM mistimed m JOIN core.photo p USING (photo_id)
+WHERE (r.model_id, r.photo_id) = (m.model_id, m.photo_id) AND r.taken_at IS DISTINCT FROM p.taken_at"""
+
+
 def results(connection: Connection) -> Repaired:
     """Delete results that should not be there, put misplaced ones to their owners, and do photos again that need it."""
     _alone(connection)

@@ -174,6 +174,13 @@ WHERE r.user_id <> p.user_id"""
 
 OF_OTHER_USERS = f"SELECT {_RESULT} FROM ({MISPLACED}) AS r"
 
+#: Results that do not have their photo's time, as those stored by a release before results had one.
+MISTIMED = """
+SELECT r.model_id, r.photo_id FROM core.photo_result r JOIN core.photo p USING (photo_id)
+WHERE r.taken_at IS DISTINCT FROM p.taken_at"""
+
+OF_OTHER_TIMES = f"SELECT {_RESULT} FROM ({MISTIMED}) AS r"
+
 # Until an erasure is complete there may be rows. Who is hidden without one is not being erased.
 ERASED = """
 SELECT u.user_id, u.name FROM core.app_user u LEFT JOIN core.erasure e USING (user_id)

@@ -35,7 +35,7 @@ class Known:
 _SEEN = ", ".join(str(int(code)) for code in sorted(SEEN))
 _OF_CONTENT = ", ".join(str(int(code)) for code in sorted(OF_CONTENT))
 
-# The index is of the first eight bytes, and asked once for each of the wanted contents. Who has failed already is asked
+# The index is of the first four bytes, and asked once for each of the wanted contents. Who has failed already is asked
 # for again because something may have changed since, such as a decoder: no photo takes over a failure of its own kind.
 _FIND = text(f"""
 SELECT w.photo_id AS wanted, f.photo_id, f.decision_rev, f.outcome, f.headline, f.nodes, f.masses, f.tags, f.taken_at
@@ -44,7 +44,7 @@ CROSS JOIN LATERAL (
     SELECT c.*, CASE WHEN p.taken_from = {TakenFrom.EXIF} THEN p.taken_at END AS taken_at
     FROM (SELECT r.photo_id, r.content_rev, r.decision_rev, r.outcome, r.headline, r.nodes, r.masses, r.tags
           FROM core.photo_result r WHERE r.model_id = :model AND r.sha256 = w.sha256
-            AND substring(r.sha256, 1, 8)::bigint = substring(w.sha256, 1, 8)::bigint LIMIT {MOST_CONSIDERED}) AS c
+            AND substring(r.sha256, 1, 4)::integer = substring(w.sha256, 1, 4)::integer LIMIT {MOST_CONSIDERED}) AS c
     JOIN core.photo p USING (photo_id)
     JOIN core.app_user u USING (user_id)
     JOIN core.decision d ON d.model_id = :model AND d.revision = c.decision_rev

@@ -14,7 +14,8 @@ Laws
 3. Users under erasure are skipped; the lock on the user row makes the eraser wait for us, or us see the tombstone.
 4. Lock order, everywhere in the system: app_user < photo < photo_result < user_category < category_total
    < job_item < job_count < shard < job, each by ascending key.
-5. Results are keyed by content, not by lease: a merge that comes after its lease was lost still stores what is right,
+5. A result has the time of its photo, whichever job or model has found it out: who changes the one changes the other.
+6. Results are keyed by content, not by lease: a merge that comes after its lease was lost still stores what is right,
    and leaves the shard to its new holder.
 """
 
@@ -24,10 +25,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from pipeline.crashpoints import Point, reached
-from pipeline.records import SEEN, WHOLE, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
-from pipeline.store.staging import Field, copy_rows
+from pipeline.records import SEEN, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
+from pipeline.store.packing import COLUMNS, Batch
+from pipeline.store.staging import copy_packed
 from pipeline.store.tally import apply_tally, ensure_tally
-from pipeline.store.totals import COLLECT, apply_delta, collect_forgotten, ensure_delta
+from pipeline.store.totals import COLLECT, SLOT, apply_delta, collect_forgotten, ensure_delta
 
 BACKOFF_FIRST_SECONDS = 5.0
 BACKOFF_LAST_SECONDS = 600.0
@@ -45,18 +47,15 @@ class Merged:
     finished: frozenset[int]  # shard ids
 
 
-_STAGE = """job_id bigint, photo_id bigint, content_rev int, state smallint, code smallint, outcome smallint,
-            headline smallint, nodes smallint[], masses smallint[], tags smallint[], sha256 bytea,
-            taken_at timestamptz, message text"""
-
 _SEEN = ", ".join(str(int(code)) for code in sorted(SEEN))
 
 _LOCK_USERS = text("""
 SELECT FROM core.app_user u WHERE u.user_id IN (
     SELECT p.user_id FROM core.photo p JOIN staged s USING (photo_id)) ORDER BY u.user_id FOR KEY SHARE""")
-_LOCK_PHOTOS = text("""
+_LOCK_PHOTOS = text(f"""
 INSERT INTO locked
-SELECT p.photo_id, p.user_id, p.content_rev, p.gone_at IS NOT NULL FROM core.photo p
+SELECT p.photo_id, p.user_id, p.content_rev, p.gone_at IS NOT NULL, p.taken_at, p.taken_from = {TakenFrom.OBJECT}
+FROM core.photo p
 WHERE p.photo_id IN (SELECT photo_id FROM staged) ORDER BY p.photo_id FOR NO KEY UPDATE""")
 
 # One row per staged photo: what shall become of it, decided under the locks on its user and on itself. The owners are
@@ -70,39 +69,53 @@ SELECT DISTINCT ON (s.job_id, s.photo_id) s.*, l.user_id,
     CASE WHEN o.deleted_at IS NOT NULL THEN {ItemState.ERASED} WHEN l.gone THEN {ItemState.FAILED}
          WHEN l.content_rev <> s.content_rev THEN {ItemState.RETRY} ELSE s.state END,
     CASE WHEN o.deleted_at IS NOT NULL THEN {Code.NONE} WHEN l.gone THEN {Code.GONE}
-         WHEN l.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END
+         WHEN l.content_rev <> s.content_rev THEN {Code.NONE} ELSE s.code END,
+    CASE WHEN l.by_object THEN coalesce(s.taken_at, l.taken_at) ELSE l.taken_at END
 FROM staged s JOIN locked l USING (photo_id) JOIN owner o USING (user_id)
 ORDER BY s.job_id, s.photo_id, s.content_rev DESC, s.state = {ItemState.SUCCEEDED} DESC, s.state DESC""")
 
 # `results` holds a photo once, though two jobs may bring it in one batch. `outcome` is what the photo is, `final_code`
 # what became of the item: not the same for a duplicate.
+#
+# What new results add is worked out by `Batch.added`, unless a photo is in the batch twice: then only the server knows
+# which of the two won.
 _STORE = text(f"""
 WITH results AS (
     SELECT DISTINCT ON (photo_id) * FROM verdict
     WHERE final IN ({ItemState.SUCCEEDED}, {ItemState.FAILED}, {ItemState.DUPLICATE})
       AND final_code NOT IN ({Code.GONE}, {Code.INFRASTRUCTURE}, {Code.FORBIDDEN})
     ORDER BY photo_id, content_rev DESC, outcome IN ({_SEEN}) DESC
-), changed AS (
+), stored AS (
     INSERT INTO core.photo_result AS r (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline,
-                                        nodes, masses, tags, sha256)
-    SELECT :model, photo_id, user_id, content_rev, :decision, outcome, headline, nodes, masses, tags, sha256
+                                        nodes, masses, tags, sha256, taken_at)
+    SELECT :model, photo_id, user_id, content_rev, :decision, outcome, headline, nodes, masses, tags, sha256, took
     FROM results ORDER BY photo_id
     ON CONFLICT (model_id, photo_id) DO UPDATE
     SET user_id = EXCLUDED.user_id, content_rev = EXCLUDED.content_rev, decision_rev = EXCLUDED.decision_rev,
         outcome = EXCLUDED.outcome, headline = EXCLUDED.headline, nodes = EXCLUDED.nodes, masses = EXCLUDED.masses,
-        tags = EXCLUDED.tags, sha256 = EXCLUDED.sha256
+        tags = EXCLUDED.tags, sha256 = EXCLUDED.sha256, taken_at = EXCLUDED.taken_at
     WHERE (r.content_rev, r.decision_rev, r.outcome IN ({_SEEN}))
         < (EXCLUDED.content_rev, EXCLUDED.decision_rev, EXCLUDED.outcome IN ({_SEEN}))
     RETURNING new.model_id, new.photo_id,
         old.user_id AS old_user, old.nodes AS old_nodes, old.masses AS old_masses, old.tags AS old_tags,
         new.user_id AS new_user, new.nodes AS new_nodes, new.masses AS new_masses, new.tags AS new_tags
+), changed AS (
+    SELECT * FROM stored WHERE old_user IS NOT NULL OR :twice
 ), collected AS ({COLLECT})
-SELECT count(*) FROM changed""")
+SELECT photo_id, CASE WHEN old_user IS NULL AND NOT :twice THEN new_user END AS added_to, {SLOT} AS slot FROM stored""")
 
 _TAKEN = text(f"""
 UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
 FROM (SELECT DISTINCT photo_id, taken_at FROM verdict WHERE taken_at IS NOT NULL AND final = state) v
 WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT}""")
+
+# Results of other models know the photo's time too; and that of this one, where what was merged did not win.
+_OTHERS = text("""
+SELECT model_id FROM core.model WHERE dropped_at IS NULL AND (model_id <> :model OR :everything) ORDER BY 1""")
+_TELL = text("""
+UPDATE core.photo_result r SET taken_at = p.taken_at
+FROM (SELECT DISTINCT photo_id FROM verdict WHERE taken_at IS NOT NULL) v JOIN core.photo p USING (photo_id)
+WHERE r.model_id = :other AND r.photo_id = v.photo_id AND r.taken_at IS DISTINCT FROM p.taken_at""")
 
 # A job that finds a large part of its photos gone has most likely lost the place and not the photos, as when it asks
 # another server: what is stored of them stays, for a listing to find missing under its own guard.
@@ -174,13 +187,15 @@ def merge(
 ) -> Merged:
     """Store `results`, update the totals, close the items, finish those of `leases` that have no open photo left."""
     _create_work_tables(connection)
-    copy_rows(connection, "staged", _STAGE, map(_row, results))
+    batch = Batch(results)
+    copy_packed(connection, "staged", batch.packed())
     reached(Point.MERGE_AFTER_COPY)
     for statement in (_LOCK_USERS, _LOCK_PHOTOS, _VERDICT):
         connection.execute(statement)
-    stored = connection.execute(_STORE, {"model": model_id, "decision": decision_rev}).scalar_one()
+    stored = _store(connection, model_id, decision_rev, batch)
     reached(Point.MERGE_AFTER_RESULTS)
-    connection.execute(_TAKEN)
+    if connection.execute(_TAKEN).rowcount:
+        _tell_others(connection, model_id, everything=stored < len(results))
     if connection.execute(_GONE).rowcount:
         collect_forgotten(connection)
     apply_delta(connection)
@@ -198,9 +213,12 @@ def merge(
 
 
 _TABLES = (
-    ("staged", _STAGE),
-    ("locked", "photo_id bigint, user_id bigint, content_rev int, gone boolean"),
-    ("verdict", f"{_STAGE}, user_id bigint, final smallint, final_code smallint"),
+    ("staged", COLUMNS),
+    (
+        "locked",
+        "photo_id bigint, user_id bigint, content_rev int, gone boolean, taken_at timestamptz, by_object boolean",
+    ),
+    ("verdict", f"{COLUMNS}, user_id bigint, final smallint, final_code smallint, took timestamptz"),
     ("forgotten", "photo_id bigint"),
 )
 _CREATE = text(
@@ -217,22 +235,18 @@ def _create_work_tables(connection: Connection) -> None:
     connection.execute(_EMPTY)
 
 
-def _row(result: PhotoResult) -> Sequence[Field]:
-    task, note = result.task, result.annotation
-    if note is not None and (not note.masses or note.masses[0] != WHOLE):
-        raise ValueError(f"photo {task.photo_id}: the root's mass must be {WHOLE}")
-    return (
-        task.job_id,
-        task.photo_id,
-        task.content_rev,
-        int(result.state),
-        int(result.code),
-        int(result.code if result.outcome is None else result.outcome),
-        note.headline if note else None,
-        note.nodes if note else (),
-        note.masses if note else (),
-        note.tags if note else (),
-        result.sha256,
-        result.taken_at,
-        result.message.replace("\0", "").encode(errors="replace").decode(),
-    )
+def _store(connection: Connection, model_id: int, decision_rev: int, batch: Batch) -> int:
+    """Store what wins, collect what it adds to the totals; returns how many results were written or replaced."""
+    values = {"model": model_id, "decision": decision_rev, "twice": not batch.photos_differ}
+    stored = connection.execute(_STORE, values).all()
+    added = {photo_id: (user_id, slot) for photo_id, user_id, slot in stored if user_id is not None}
+    if added:
+        copy_packed(connection, "delta", batch.added(model_id, added))
+    return len(stored)
+
+
+def _tell_others(connection: Connection, model_id: int, *, everything: bool) -> None:
+    """Bring the new times of photos to results that this merge has not written."""
+    values = {"model": model_id, "everything": everything}
+    for other in connection.execute(_OTHERS, values).scalars().all():
+        connection.execute(_TELL, {"other": other})

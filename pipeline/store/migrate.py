@@ -7,6 +7,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from pipeline.store.indexes import build_indexes
 from pipeline.store.session import Database
 
 
@@ -30,10 +31,11 @@ def current(database: Database) -> str | None:
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Run all missing migrations; returns the revision before and after."""
+    """Run all missing migrations and build what indexes they declare; returns the revision before and after."""
     before = current(database)
     config = _config()
     with database.transaction() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    build_indexes(database)
     return before, newest()

@@ -103,6 +103,17 @@ class Database:
         with self._translated(), self.engine.begin() as connection:
             yield connection
 
+    @contextmanager
+    def outside_transactions(self) -> Iterator[Connection]:
+        """Yield a connection whose statements are each committed by itself and wait for locks as long as it takes."""
+        with self._translated(), self.engine.connect() as pooled:
+            connection = pooled.execution_options(isolation_level="AUTOCOMMIT")
+            connection.exec_driver_sql("SET lock_timeout = 0")
+            try:
+                yield connection
+            finally:
+                connection.invalidate()  # nobody else shall have its settings
+
     def run(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction of its own, again after a deadlock or serialization failure.
 

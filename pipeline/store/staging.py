@@ -28,6 +28,14 @@ def copy_rows(connection: Connection, table: str, columns: str, rows: Iterable[S
         cursor.copy_expert(f"COPY {table} FROM STDIN", buffer)
 
 
+def copy_packed(connection: Connection, table: str, packed: bytes) -> None:
+    """Fill a table with rows in COPY's binary format, which must be of just its columns and types."""
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.cursor() as cursor:
+        cursor.copy_expert(f"COPY {table} FROM STDIN (FORMAT binary)", io.BytesIO(packed))
+
+
 def _plain(value: Field) -> str:
     return _FORMS.get(type(value), _derived)(value)
 

@@ -12,9 +12,8 @@ from sqlalchemy import Connection, text
 from pipeline.store.netting import adding
 
 SLOTS = 64
-SLOT_PHOTOS = 512  # neighbours by id that share a slot; about a shard
 
-SLOT = f"(photo_id / {SLOT_PHOTOS} % {SLOTS})::smallint"
+SLOT = "core.slot_of(photo_id)"
 
 DELTA = "model_id smallint, user_id bigint, slot smallint, node smallint, photos bigint, mass bigint"
 
@@ -77,12 +76,12 @@ def collect_forgotten(connection: Connection) -> None:
     connection.execute(text("DELETE FROM core.thumbnail t USING forgotten f WHERE t.photo_id = f.photo_id"))
 
 
-#: The photos in `moved(photo_id)` have a new owner already; their results follow.
+#: The photos in `moved(photo_id)` have a new owner or another time already; their results follow.
 _MOVE = f"""
 WITH changed AS (
-    UPDATE core.photo_result r SET user_id = p.user_id
+    UPDATE core.photo_result r SET user_id = p.user_id, taken_at = p.taken_at
     FROM core.photo p JOIN moved m USING (photo_id)
-    WHERE r.photo_id = p.photo_id AND r.user_id <> p.user_id
+    WHERE r.photo_id = p.photo_id AND (r.user_id, r.taken_at) IS DISTINCT FROM (p.user_id, p.taken_at)
     RETURNING r.model_id, r.photo_id, old.user_id AS old_user, old.nodes AS old_nodes, old.masses AS old_masses,
               old.tags AS old_tags, new.user_id AS new_user, new.nodes AS new_nodes, new.masses AS new_masses,
               new.tags AS new_tags
@@ -90,7 +89,7 @@ WITH changed AS (
 
 
 def collect_moved(connection: Connection) -> None:
-    """Give the results of the photos in `moved` to the photos' present owners, collecting both owners' changes."""
+    """Give the results of the photos in `moved` the photos' present owners and times; collect both owners' changes."""
     connection.execute(text(_MOVE))
 
 

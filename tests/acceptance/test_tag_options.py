@@ -31,4 +31,3 @@ def test_a_job_is_forecast_chosen_repeated_and_taken_from_the_ledger(site: Site,
 
     anew = site.tag("ledger:user:ann", "--scope", "all")
     assert (anew["counts"]["total"], anew["counts"]["succeeded"]) == (3, 3)
-    assert site.run("tag", "ledger:user:eve").returncode == 2

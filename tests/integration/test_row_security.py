@@ -63,6 +63,9 @@ def test_what_an_api_said_ends_with_its_transaction(two_users, ledger, api, ende
 
 
 def test_an_api_for_everybody_sees_what_there_is(two_users, ledger, api):
+    lines = "INSERT INTO core.job_line (job_id, line, photo_id) SELECT :job, photo_id, photo_id FROM core.photo"
+    ledger.execute(lines, job=two_users)
+    ledger.execute("INSERT INTO core.object_event (bucket, key, sequencer) VALUES ('s3://photos', 'ann/0.jpg', '1')")
     with ledger.database.transaction() as connection:
         all_there_is = seen(connection)
     with api.database.transaction() as connection:

@@ -20,7 +20,7 @@ def due(ledger, job_id):
 
 
 @pytest.fixture
-def library(ledger: Ledger):
+def known(ledger: Ledger):
     """A photo of each kind: tagged, corrupt, set aside, changed since, never reached; one is not listed yet."""
     job_id = ledger.list([r for name, r in REFS.items() if name != "new"])
     (lease,) = ledger.claim_all(job_id)
@@ -52,7 +52,7 @@ def again(ledger, scope, **options):
         (Scope.ALL, {*REFS}),
     ],
 )
-def test_each_scope_works_on_its_own(ledger, library, scope, expected):
+def test_each_scope_works_on_its_own(ledger, known, scope, expected):
     job_id = again(ledger, scope)
     assert ledger.job(job_id).scope is scope
     assert counts(ledger, job_id).get(ItemState.SKIPPED_UNCHANGED, 0) == len(REFS) - len(expected)
@@ -60,7 +60,7 @@ def test_each_scope_works_on_its_own(ledger, library, scope, expected):
     ledger.check()
 
 
-def test_what_an_older_decision_said_is_stale_and_no_failure_is(ledger, library):
+def test_what_an_older_decision_said_is_stale_and_no_failure_is(ledger, known):
     ledger.execute(
         "INSERT INTO core.decision SELECT (jsonb_populate_record(d, jsonb_build_object('revision', 2))).* "
         "FROM core.decision d WHERE revision = 1 AND model_id = :model",
@@ -73,13 +73,13 @@ def test_what_an_older_decision_said_is_stale_and_no_failure_is(ledger, library)
         ledger.execute("DELETE FROM core.decision WHERE revision = 2")
 
 
-def test_a_failure_that_fails_again_ends_and_one_that_succeeds_is_replaced(ledger, library):
+def test_a_failure_that_fails_again_ends_and_one_that_succeeds_is_replaced(ledger, known):
     job_id = again(ledger, Scope.FAILED)
     for lease in ledger.claim_all(job_id):
         (task,) = ledger.tasks(lease)
         result = ledger.tagged(task, "dog") if "corrupt" in task.key else failed(task, Code.UNSUPPORTED)
         assert ledger.merge([result], [lease]).finished == {lease.work_id}
-    assert ledger.database.run(ending.finish_jobs) == [library, job_id]
+    assert ledger.database.run(ending.finish_jobs) == [known, job_id]
     found = ledger.job(job_id).counts
     assert found[ItemState.SUCCEEDED, Code.TAGGED] == found[ItemState.FAILED, Code.UNSUPPORTED] == 1
     outcomes = ledger.all(
@@ -92,7 +92,7 @@ def test_a_failure_that_fails_again_ends_and_one_that_succeeds_is_replaced(ledge
     assert due(ledger, again(ledger, Scope.FAILED)) == {"killer"}
 
 
-def test_all_ends_well_where_nothing_is_better_than_before(ledger, library):
+def test_all_ends_well_where_nothing_is_better_than_before(ledger, known):
     job_id = again(ledger, Scope.ALL)
     before = ledger.photos_with("dog")
     ledger.tag_all(job_id, "dog")
@@ -101,7 +101,7 @@ def test_all_ends_well_where_nothing_is_better_than_before(ledger, library):
     ledger.check()
 
 
-def test_what_killed_its_worker_before_works_alone_at_once(ledger, library):
+def test_what_killed_its_worker_before_works_alone_at_once(ledger, known):
     job_id = again(ledger, Scope.ALL)
     alone = [row for row in ledger.shards(job_id) if row.alone]
     assert [row.photos for row in alone] == [1]
@@ -113,7 +113,7 @@ def test_what_killed_its_worker_before_works_alone_at_once(ledger, library):
 @pytest.mark.parametrize(
     ("scope", "dropped"), [(Scope.MISSING, 1), (Scope.FAILED, 1), (Scope.STALE, 0), (Scope.ALL, 0)]
 )
-def test_a_claim_passes_over_what_another_job_has_tagged_meanwhile(ledger, library, scope, dropped):
+def test_a_claim_passes_over_what_another_job_has_tagged_meanwhile(ledger, known, scope, dropped):
     """Two jobs over one place: what the first has done the second needs not do."""
     job_id, other = again(ledger, scope), again(ledger, scope)
     (first, *_), (second, *_) = ledger.claim_all(job_id), ledger.claim_all(other)
@@ -127,3 +127,15 @@ def test_a_claim_passes_over_what_another_job_has_tagged_meanwhile(ledger, libra
     ledger.check()
     ledger.tag_all(other, "dog")
     ledger.check()
+
+
+def test_a_stream_reads_nothing_that_another_job_has_tagged_since_it_was_listed(library):
+    library.put(6)
+    first, second = library.list(), library.list()
+    library.ledger.execute("UPDATE core.shard SET next_attempt_at = 'infinity' WHERE job_id = :job", job=second)
+    library.run_all(first)
+    assert counts(library.ledger, second) == {ItemState.PENDING: 6}
+    library.forget_the_pause()
+    assert library.stream().run(library.first(second)) == 0  # photos
+    assert counts(library.ledger, second) == {ItemState.SKIPPED_UNCHANGED: 6}
+    library.ledger.check()

@@ -210,7 +210,7 @@ def test_a_photo_counts_in_one_slot_with_its_neighbours_whoever_owns_it(ledger):
         "SELECT slot, sum(photos)::int FROM core.category_total WHERE node = :dog AND photos > 0 GROUP BY 1 ORDER BY 1"
     )
     before = ledger.all(slots, dog=ledger.node["dog"])
-    blocks = ledger.all("SELECT photo_id / 512 % 64, count(*) FROM core.photo GROUP BY 1 ORDER BY 1")
+    blocks = ledger.all("SELECT core.slot_of(photo_id), count(*) FROM core.photo GROUP BY 1 ORDER BY 1")
     assert [tuple(row) for row in before] == [tuple(row) for row in blocks]
     ledger.list([ref(f"{n}.jpg", user="dan") for n in range(9)])
     assert ledger.all(slots, dog=ledger.node["dog"]) == before

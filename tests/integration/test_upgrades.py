@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.errors import ServiceDown
+from pipeline.ledger import repair
 from pipeline.ledger.audit import findings
 from pipeline.store import migrate as migrating
 from pipeline.store.migrate import current, migrate, newest
@@ -99,7 +100,7 @@ VIEWS = (TAGS, TOTALS, OF_USERS, PHOTOS)
 
 def test_a_ledger_of_the_first_release_says_the_same_after_the_upgrade(old):
     before = [rows(old, view) for view in VIEWS]
-    assert [len(found) for found in before] == [2640, 3, 60, 3000]  # a user's are all dogs or all cats
+    assert [len(found) for found in before] == [2640, 3, 54, 3000]  # of 27 users, all dogs or all cats
     assert migrate(old) == (FIRST, newest())
     url = old.engine.url.render_as_string(hide_password=False)
     with Database(url, "an analyst", role=Role.ANALYST) as analyst:
@@ -108,12 +109,16 @@ def test_a_ledger_of_the_first_release_says_the_same_after_the_upgrade(old):
         assert rows(analyst, "SELECT total, tagged, abstained, failed FROM tags.job") == [(3000, 2640, 60, 300)]
         assert rows(analyst, "SELECT * FROM tags.incoherence") == []
     with old.transaction() as connection:
+        assert {finding.repair for finding in findings(connection, quiet=True)} == {"pictograph repair times"}
+    while old.run(lambda connection: repair.times(connection, 1_000)).changed:
+        pass
+    with old.transaction() as connection:
         assert findings(connection, quiet=True) == ()
         assert differences(connection) == 0
 
 
 def test_no_table_that_grows_with_photos_is_written_anew(old):
-    """A table that is written anew gets another file; so does each of its indexes that is built again."""
+    """A table that is written anew gets another file; so does an index that is built again. One may be gone."""
     names = ", ".join(f"'core.{name}'::regclass" for name in BIG)
     files = f"""
         SELECT c.relname, c.relfilenode FROM pg_class c WHERE c.oid IN ({names})
@@ -122,7 +127,10 @@ def test_no_table_that_grows_with_photos_is_written_anew(old):
     assert len(before) >= 10
     migrate(old)
     after = dict(rows(old, files))
-    assert {name: after.get(name) for name in before} == before
+    assert {name: after[name] for name in BIG} == {name: before[name] for name in BIG}
+    assert {name: after[name] for name in before if name in after} == {
+        name: before[name] for name in before if name in after
+    }
 
 
 def test_the_totals_of_all_users_are_counted_anew_and_stay_few(old):

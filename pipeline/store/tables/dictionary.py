@@ -44,7 +44,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "category_total": {
         "model_id": "By which model.",
         "node": "The category, or area.",
-        "slot": "Photo id / 512 modulo 64: 0 to 63. Add up all slots.",
+        "slot": "core.slot_of the photos that it counts: 0 to 63. Add up all slots.",
         "photos": "Photos that carry the tag. Not additive over categories.",
         "mass": "Ten-thousandths of a photo. Additive over categories that share no label.",
     },
@@ -227,6 +227,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "masses": "Their masses, in the order of nodes; 200 to 10000.",
         "tags": "The shown nodes; some of nodes.",
         "sha256": "Hash of the bytes. NULL: they could not be read.",
+        "taken_at": "As in core.photo. NULL: stored before results had it, and not filled in yet.",
     },
     "policy": {
         "version": "1, 2, ...",

@@ -13,7 +13,7 @@ from sqlalchemy import (
     text,
 )
 
-from pipeline.store.tables.base import metadata, stated
+from pipeline.store.tables.base import Moment, metadata, stated
 
 photo_result = Table(
     "photo_result",
@@ -29,10 +29,22 @@ photo_result = Table(
     Column("masses", ARRAY(SmallInteger), nullable=False),
     Column("tags", ARRAY(SmallInteger), nullable=False),
     Column("sha256", LargeBinary),
-    Index("photo_result_tags_idx", "tags", postgresql_using="gin"),
+    Column("taken_at", Moment),
+    # Days and months too, the months as days long before all others: the newest photos of a category are looked for in
+    # the newest of them.
+    Index(
+        "photo_result_tags_taken_idx",
+        "tags",
+        text(
+            "(ARRAY[timezone('UTC'::text, taken_at)::date, "
+            "date_trunc('month'::text, timezone('UTC'::text, taken_at))::date - 1000000])"
+        ),
+        postgresql_using="gin",
+    ),
+    Index("photo_result_taken_at_idx", "taken_at"),
     Index("photo_result_user_id_idx", "user_id"),
     # Less than half of what the whole takes. No hash index: a photo that everybody has would be one endless bucket.
-    Index("photo_result_sha256_idx", text("(substring(sha256, 1, 8)::bigint)")),
+    Index("photo_result_sha256_idx", text("(substring(sha256, 1, 4)::integer)"), "model_id"),
     comment="What a model says of a photo: masses of every node with at least 2 %, the shown tags, the headline.",
     postgresql_partition_by="LIST (model_id)",
 )

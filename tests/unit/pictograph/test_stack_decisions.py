@@ -80,7 +80,7 @@ def test_secrets_stay_out_of_repr():
     shown = repr(made) + repr(servers.endpoints(Ports.block(20_000), made))
     words = ("password", "secret_access_key", "internal_key")
     secrets = [value for name, value in asdict(made).items() if any(word in name for word in words)]
-    assert len(secrets) == 6
+    assert len(secrets) == 7
     for secret in secrets:
         assert secret not in shown
 
@@ -97,7 +97,8 @@ def test_endpoints_carry_the_credentials():
 
 def test_a_folder_of_an_older_release_keeps_its_secrets_and_gets_the_new_ones(home):
     made = asdict(home.credentials())
-    new = {"broker_admin_password", "s3_reader_access_key_id", "s3_reader_secret_access_key"}
+    of_s3 = {f"s3_{who}_{what}" for who in ("reader", "results") for what in ("access_key_id", "secret_access_key")}
+    new = {"broker_admin_password", *of_s3}
     old = {name: value for name, value in made.items() if name not in new}
     path = home.folder / "credentials.json"
     path.write_text(json.dumps(old))

@@ -1,0 +1,196 @@
+-- The newest photos of a category, and what else is asked of many photos at once. Run by 0008_newest.py.
+--
+-- Each way costs what its answer needs, whatever the number of photos. Of a rare category all photos are read. Of a
+-- frequent one the newest photos of all are walked by, until enough of it were met. Between the two the index on tags
+-- and days finds its photos of the newest days, then of three times as many, and so on. Which way is taken depends on
+-- exact counts and on what was met so far; all of them give the same answer, in pieces that follow each other.
+
+-- `carries` is a condition on a result r, put together by those functions below that call this one; nobody else may.
+-- `expected` says how many photos meet it at most, `held` how many there are.
+CREATE FUNCTION core.newest(model smallint, carries text, expected numeric, held numeric, most integer,
+                            before_at timestamptz, before_id bigint)
+RETURNS TABLE (photo_id bigint, taken_at timestamptz)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = on AS $$
+DECLARE
+    far CONSTANT integer := 5000;  -- photos that are walked by
+    few CONSTANT integer := 700;  -- photos that are read without looking at days
+    long CONSTANT integer := 1500;  -- days that are asked for at once; beyond, all are
+    stored text := format('core.photo_result_%s', model);
+    shown CONSTANT text :=
+        'NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = r.user_id AND u.deleted_at IS NOT NULL)';
+    older CONSTANT text := 'r.taken_at <= $2 AND (r.taken_at, r.photo_id) < ($2, $3)';
+    newest_first CONSTANT text := ' ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1';
+    missing integer := most;
+    met integer;
+    oldest timestamptz;
+    newest timestamptz;
+    upto date;
+    days numeric;
+    oldest_day date;
+    first_day date;
+    periods date[];
+BEGIN
+    before_id := coalesce(before_id, CASE WHEN before_at IS NULL THEN 9223372036854775807 ELSE 0 END);
+    before_at := coalesce(before_at, 'infinity');
+
+    EXECUTE format('SELECT min(r.taken_at), max(r.taken_at), (SELECT 1 FROM %s n WHERE n.taken_at IS NULL LIMIT 1) FROM %1$s r',
+                   stored) INTO oldest, newest, met;
+    IF met IS NOT NULL THEN  -- some were stored before results had their times: core.photo has them all
+        RETURN QUERY EXECUTE format(
+            'SELECT r.photo_id, r.taken_at FROM (SELECT s.photo_id, s.user_id, s.tags, p.taken_at
+             FROM %s s JOIN core.photo p USING (photo_id)) AS r WHERE %s AND %s AND %s', stored, carries, shown, older) || newest_first
+        USING most, before_at, before_id;
+        RETURN;
+    END IF;
+
+    IF most * held * 1.5 < far * expected THEN
+        PERFORM set_config('enable_bitmapscan', 'off', true);
+        RETURN QUERY EXECUTE format(
+            'SELECT r.photo_id, r.taken_at FROM (
+                 SELECT r.photo_id, r.user_id, r.tags, r.taken_at FROM %s r WHERE %s
+                 ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT %s) AS r WHERE %s AND %s', stored, older, far, carries, shown) || newest_first
+        USING most, before_at, before_id;
+        GET DIAGNOSTICS met = ROW_COUNT;
+        missing := missing - met;
+        IF missing > 0 THEN
+            EXECUTE format('SELECT r.taken_at, r.photo_id FROM %s r WHERE %s
+                            ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT 1 OFFSET %s', stored, older, far - 1)
+            INTO before_at, before_id USING most, before_at, before_id;
+        END IF;
+        PERFORM set_config('enable_bitmapscan', 'on', true);
+    END IF;
+
+    oldest_day := timezone('UTC', oldest)::date;
+    upto := timezone('UTC', least(before_at, newest))::date;
+    days := CASE WHEN expected > few THEN ceil(1.0 * most * greatest(1, upto - oldest_day) / expected) END;
+    WHILE missing > 0 AND days <= long AND upto >= oldest_day LOOP
+        IF days <= 20 THEN
+            first_day := upto - days::integer + 1;
+            periods := ARRAY(SELECT first_day + d FROM generate_series(0, days::integer - 1) AS d);
+        ELSE
+            first_day := date_trunc('month', upto::timestamp - make_interval(days => days::integer))::date;
+            periods := ARRAY(SELECT m::date - 1000000 FROM generate_series(first_day::timestamp, upto::timestamp, '1 month') AS m);
+        END IF;
+        RETURN QUERY EXECUTE format(
+            'WITH found AS MATERIALIZED (
+                 SELECT r.photo_id, r.user_id, r.tags, r.taken_at FROM %s r
+                 WHERE %s AND ARRAY[timezone(''UTC''::text, r.taken_at)::date,
+                     date_trunc(''month''::text, timezone(''UTC''::text, r.taken_at))::date - 1000000] && $4)
+             SELECT r.photo_id, r.taken_at FROM found r WHERE %s AND %s', stored, carries, older, shown) || newest_first
+        USING missing, before_at, before_id, periods;
+        GET DIAGNOSTICS met = ROW_COUNT;
+        missing := missing - met;
+        upto := first_day - 1;
+        before_at := timezone('UTC', first_day::timestamp);
+        before_id := 0;
+        days := days * 3;
+    END LOOP;
+    IF missing > 0 THEN
+        RETURN QUERY EXECUTE format(
+            'WITH found AS MATERIALIZED (SELECT r.photo_id, r.user_id, r.tags, r.taken_at FROM %s r WHERE %s)
+             SELECT r.photo_id, r.taken_at FROM found r WHERE %s AND %s', stored, carries, older, shown) || newest_first
+        USING missing, before_at, before_id;
+    END IF;
+END $$;
+
+-- The tags by which photos of a category are known: its own, or that of the category which stands for the same labels;
+-- of a category that no photo carries, because it is never shown, the broadest ones below it.
+CREATE FUNCTION core.known_by(category smallint) RETURNS smallint[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE reached AS (
+    SELECT place.shown_as AS node, EXISTS (
+        SELECT FROM core.category_total t
+        WHERE (t.model_id, t.node) = (m.model_id, place.shown_as) AND t.photos > 0) AS carried, m.model_id, m.taxonomy_id
+    FROM core.active_model m JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node) = (m.taxonomy_id, category)
+    UNION
+    SELECT place.shown_as, EXISTS (
+        SELECT FROM core.category_total t
+        WHERE (t.model_id, t.node) = (r.model_id, place.shown_as) AND t.photos > 0), r.model_id, r.taxonomy_id
+    FROM reached r
+    JOIN core.category_closure below ON (below.taxonomy_id, below.ancestor, below.distance) = (r.taxonomy_id, r.node, 1)
+    JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node) = (r.taxonomy_id, below.descendant)
+    WHERE NOT r.carried
+)
+SELECT coalesce(array_agg(r.node), '{}') FROM reached r WHERE r.carried AND NOT EXISTS (
+    SELECT FROM core.active_effect e WHERE (e.taxonomy_id, e.node) = (r.taxonomy_id, r.node) AND e.hidden)
+$$;
+
+-- A condition on a result r: that it carries all of the wanted tags, and one of those of each further set; a tag that
+-- the policy hides along with another one is not carried.
+CREATE FUNCTION tags.newest_with_all(categories text[], most integer DEFAULT 100, before_taken_at timestamptz DEFAULT NULL,
+                                     before_photo_id bigint DEFAULT NULL)
+RETURNS TABLE (photo_id bigint, taken_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    active core.active_model;
+    wanted smallint[] := '{}';
+    known smallint[];
+    owed smallint[];
+    carries text := 'true';
+    expected numeric;
+    held numeric;
+    word text;
+BEGIN
+    IF coalesce(most, 0) < 1 THEN
+        RAISE EXCEPTION 'There is nothing to show of % photos.', coalesce(most::text, 'NULL')
+        USING ERRCODE = 'invalid_parameter_value', HINT = 'Ask for 1 or more.';
+    END IF;
+    IF coalesce(cardinality(categories), 0) = 0 THEN
+        RAISE EXCEPTION 'No category is named.' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT m.* INTO active FROM core.active_model m;
+    FOREACH word IN ARRAY categories LOOP
+        known := core.known_by(tags.category_id(word));
+        owed := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e
+                      WHERE e.taxonomy_id = active.taxonomy_id AND e.node = ANY (known));
+        IF cardinality(known) = 0 THEN
+            RETURN;
+        ELSIF cardinality(known) = 1 THEN
+            wanted := wanted || known;
+            IF owed <> '{}' THEN
+                carries := carries || format(' AND NOT r.tags && %L::smallint[]', owed);
+            END IF;
+        ELSIF owed = '{}' THEN
+            carries := carries || format(' AND r.tags && %L::smallint[]', known);
+        ELSE
+            carries := carries || format(
+                ' AND EXISTS (SELECT FROM unnest(r.tags) AS t(node)
+                              LEFT JOIN core.active_effect e ON e.taxonomy_id = %L AND e.node = t.node
+                              WHERE t.node = ANY (%L::smallint[]) AND NOT coalesce(r.tags && e.owed_to, false))',
+                active.taxonomy_id, known);
+        END IF;
+    END LOOP;
+    IF wanted <> '{}' THEN
+        carries := carries || format(' AND r.tags @> %L::smallint[]', wanted);
+    END IF;
+    SELECT sum(t.mass) / 10000 INTO held FROM core.category_total t
+    WHERE t.model_id = active.model_id AND t.node = (
+        SELECT p.node FROM core.taxonomy_category p WHERE p.taxonomy_id = active.taxonomy_id AND p.position = 0);
+    SELECT min(n.photos) INTO expected FROM unnest(wanted) AS w(node) CROSS JOIN LATERAL (
+        SELECT coalesce(sum(t.photos), 0) AS photos FROM core.category_total t
+        WHERE t.model_id = active.model_id AND t.node = w.node) AS n;
+    RETURN QUERY SELECT n.photo_id, n.taken_at FROM core.newest(
+        active.model_id, carries, coalesce(expected, held), held, most,
+        before_taken_at, before_photo_id) AS n;
+END $$;
+
+CREATE FUNCTION tags.newest_photos(category text, most integer DEFAULT 100, before_taken_at timestamptz DEFAULT NULL,
+                                   before_photo_id bigint DEFAULT NULL)
+RETURNS TABLE (photo_id bigint, taken_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$ SELECT n.photo_id, n.taken_at FROM tags.newest_with_all(ARRAY[category], most, before_taken_at, before_photo_id) AS n $$;
+
+CREATE FUNCTION tags.top_children(category text, most integer DEFAULT 20)
+RETURNS TABLE (node smallint, wnid text, name text, photos bigint, mass numeric)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+SELECT t.node, t.wnid, t.name, t.photos, t.mass FROM tags.category_total t
+WHERE t.node IN (SELECT c.descendant FROM core.category_closure c JOIN core.active_model m USING (taxonomy_id)
+                 WHERE c.ancestor = (SELECT tags.category_id(category)) AND c.distance = 1)
+ORDER BY t.mass DESC, t.node LIMIT most
+$$;
+
+COMMENT ON FUNCTION core.newest(smallint, text, numeric, numeric, integer, timestamptz, bigint) IS 'Newest photos of a model whose result meets a condition; see there.';
+COMMENT ON FUNCTION core.known_by(smallint) IS 'The tags by which photos of a category are known; empty: there are none.';
+COMMENT ON FUNCTION tags.newest_photos(text, integer, timestamptz, bigint) IS 'The newest photos of a category, by the time they were taken, of the active model; at most so many, 100 unless told. Of a category that is never shown as a tag: of all below it. before_taken_at and before_photo_id: of the last row of the page before. Argument as of category_id.';
+COMMENT ON FUNCTION tags.newest_with_all(text[], integer, timestamptz, bigint) IS 'The newest photos that carry all of these categories; otherwise as newest_photos.';
+COMMENT ON FUNCTION tags.top_children(text, integer) IS 'The categories right below one, with their totals, by mass; at most so many, 20 unless told. photos is not additive over them, mass where they share no label. Argument as of category_id.';

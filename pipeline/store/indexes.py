@@ -1,0 +1,48 @@
+"""Indexes of results that are there already, built while everybody works.
+
+A migration only declares an index on the partitioned table: built within it, each partition would stand still for the
+minutes that takes. Here each partition gets its own, CONCURRENTLY, and it is attached; once each partition has one, the
+declared index is whole. Safe to be killed and asked for again: what a killed build leaves is dropped, and built anew.
+"""
+
+from sqlalchemy import Connection, text
+
+from pipeline.store.session import Database
+
+BUILDER = 7_420_018  # advisory lock: one process builds at a time
+REPLACED = ("photo_result_tags_idx",)  # served until what replaces them was whole
+
+# Declared and not whole: with the partitions that have no index attached to it yet.
+_MISSING = text("""
+SELECT p.inhrelid::regclass::text AS partition, c.relname AS declared,
+       pg_get_indexdef(i.indexrelid) AS definition, child.relname AS name
+FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+JOIN pg_inherits p ON p.inhparent = i.indrelid JOIN pg_class child ON child.oid = p.inhrelid
+WHERE i.indrelid = 'core.photo_result'::regclass AND NOT i.indisvalid AND NOT EXISTS (
+    SELECT FROM pg_inherits a JOIN pg_index own ON own.indexrelid = a.inhrelid
+    WHERE a.inhparent = i.indexrelid AND own.indrelid = p.inhrelid)
+ORDER BY 1, 2""")
+_WHOLE = text("SELECT bool_and(indisvalid) FROM pg_index WHERE indrelid = 'core.photo_result'::regclass")
+_BROKEN = text("SELECT NOT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+
+
+def build_indexes(database: Database) -> int:
+    """Build what the migrations declared; returns how many indexes were built. Nobody who reads or writes waits."""
+    with database.outside_transactions() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:number)"), {"number": BUILDER})
+        missing = connection.execute(_MISSING).all()
+        for partition, declared, definition, name in missing:
+            _build(connection, partition, declared, definition, f"{name}_{declared.removeprefix('photo_result_')}")
+        if connection.execute(_WHOLE).scalar_one():
+            for replaced in REPLACED:
+                connection.execute(text(f"DROP INDEX IF EXISTS core.{replaced}"))
+        connection.execute(text("SELECT pg_advisory_unlock(:number)"), {"number": BUILDER})
+    return len(missing)
+
+
+def _build(connection: Connection, partition: str, declared: str, definition: str, name: str) -> None:
+    if connection.execute(_BROKEN, {"name": f"core.{name}"}).scalar():
+        connection.execute(text(f"DROP INDEX core.{name}"))
+    what = definition.split(" USING ", 1)[1]
+    connection.execute(text(f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {partition} USING {what}"))
+    connection.execute(text(f"ALTER INDEX core.{declared} ATTACH PARTITION core.{name}"))
