@@ -9,6 +9,8 @@
 --    costs: a view is not taken apart, so a join reads all of it that its own conditions leave. Comparisons with =, < and
 --    IN reach the indexes all the same, for those are leakproof; so does `node = (SELECT tags.category_id('dog'))`, and
 --    `photo_id = ANY (ARRAY(SELECT ...))`. Categories and jobs need none: what is left out there is no secret.
+--    Measured on 200,000 photos, with and without, medians of 15, most of it planning: tags of a photo 3.2 and 4.7 ms, a
+--    user's categories 2.5 and 1.9, a user's 100 photos 8 and 11; 200 photos by a join 503 and 487, by ARRAY 36 and 18.
 -- 4. `node` is always the column of core.category, whose key is what a condition on it finds.
 -- 5. Functions that read what analysts may not are SECURITY DEFINER with a fixed search_path, and leave out what the
 --    views leave out.

@@ -19,6 +19,8 @@ OF_CONTENT = SEEN | {Code.UNSUPPORTED, Code.TOO_LARGE, Code.CORRUPT}
 
 #: Results of one content that are considered: of a picture that a million people have, not all are read to find one.
 MOST_CONSIDERED = 16
+#: For one question. It takes milliseconds, unless the index is still being made: then looking again is cheaper.
+MOST_SECONDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,7 @@ _OF_CONTENT = ", ".join(str(int(code)) for code in sorted(OF_CONTENT))
 # The index is of the first four bytes, and asked once for each of the wanted contents. Who has failed already is asked
 # for again because something may have changed since, such as a decoder: no photo takes over a failure of its own kind.
 _FIND = text(f"""
+SET LOCAL statement_timeout = '{MOST_SECONDS}s';
 SELECT w.photo_id AS wanted, f.photo_id, f.decision_rev, f.outcome, f.headline, f.nodes, f.masses, f.tags, f.taken_at
 FROM unnest(CAST(:photos AS bigint[]), CAST(:contents AS bytea[])) AS w(photo_id, sha256)
 CROSS JOIN LATERAL (
@@ -61,6 +64,9 @@ def find(connection: Connection, registered: Registered, contents: Mapping[int, 
     """For each of these photos, by id with the SHA-256 of its bytes, a result that it may take over, if there is one.
 
     One of this decision, where there is any; of another one it is to be decided anew.
+
+    Raises:
+        ServiceDown: there is no answer within `MOST_SECONDS`.
     """
     rows = connection.execute(
         _FIND,

@@ -334,6 +334,29 @@ def test_a_worker_whose_lease_was_lost_writes_nothing_into_the_ledger(ledger, to
     assert of_job(ledger, job_id)[0].state is WorkState.LEASED
 
 
+def test_while_it_is_written_its_lease_is_renewed(ledger, ingest, told, tmp_path, monkeypatch):
+    """A receiver may be slow: nobody else comes for the delivery as long as its worker's heart beats."""
+    job_id = ended(ledger, outputs=(Output(target=f"{tmp_path}/out.jsonl"),))
+    (waiting,) = of_job(ledger, job_id)
+    lease = "SELECT lease_until FROM core.delivery"
+    write = sinks.LocalFile.write
+
+    def slow(sink, data):
+        until = ledger.one(lease)
+        wait_for(lambda: ledger.one(lease) > until)
+        write(sink, data)
+
+    monkeypatch.setattr(sinks.LocalFile, "write", slow)
+    heart = Heart(ingest.database, "bringer", INGEST_QUEUE, 1.5)
+    heart.start()
+    try:
+        deliver_one(told.model_copy(update={"lease_seconds": 1.5}), heart, waiting.delivery_id, threading.Event())
+    finally:
+        heart.stop()
+    (done,) = of_job(ledger, job_id)
+    assert (done.state, done.attempts) == (WorkState.DONE, 1)
+
+
 # ---- when
 
 

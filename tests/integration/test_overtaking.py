@@ -2,11 +2,13 @@
 
 import numpy as np
 from engine_helpers import COLOURS, TUNING, ColourModel, jpeg
+from ledger_helpers import wait_for
 
 from pipeline.ledger import ending, limits, publish
 from pipeline.records import ItemState, JobState, WorkState
 
-BULK, SHARD, URGENT = 240, 40, 8  # photos
+BULK, SHARD, URGENT = 300, 60, 8  # photos
+DECIDED = 72  # photos: the first shard's, and some that overtook them
 MOST_IN_HAND = 6 * ColourModel.batch_photos  # between the store and the last of the batches
 
 
@@ -22,13 +24,23 @@ class Watching(ColourModel):
         return super().predict(pixels)
 
 
+def begun(library, job_id):
+    """A photo of the job is in hand."""
+    return any(row.lease_started for row in library.ledger.shards(job_id))
+
+
+def waits(stream):
+    """Photos of something urgent are handed out to be fetched."""
+    return any(-rank == 50 for rank, _, _ in list(stream._tasks._items.queue))
+
+
 def write(library, folder, colour, photos):
     for n in range(photos):
         library.write(f"{folder}/ann/{n:03d}.jpg", jpeg(COLOURS[colour], f"{folder} {n}"))
 
 
 def backlog(library):
-    """A bulk job of six shards."""
+    """A bulk job of five shards."""
     library.settings = library.settings.model_copy(update={"shard_photos": SHARD})
     write(library, "bulk", "dog", BULK)
     return library.list("bulk/")
@@ -37,21 +49,24 @@ def backlog(library):
 def test_urgent_photos_go_before_all_that_is_held_and_not_begun(library):
     job_id = backlog(library)
     write(library, "urgent", "cup", URGENT)
-    listed = []
+    listed, streams = [], []
 
     def order(batch):
-        if batch == 1:  # by now this stream holds three shards, and another one's message is on its way
+        if batch == 1:  # this stream holds three shards or is about to; the message of the urgent one is on its way
             listed.append(library.list("urgent/", priority=50))
             library.ledger.execute("UPDATE core.shard SET state = 1 WHERE priority = 50")
+        if model.photos >= DECIDED and not any(model.seen):  # the first shard is merged: there is room, once
+            wait_for(lambda: begun(library, listed[0]) or waits(streams[0]))
 
     model = Watching(order)
     held = TUNING.shards_ahead + 1
-    assert library.stream(model).run(library.first(job_id)) == BULK + URGENT
+    streams.append(library.stream(model))
+    assert streams[0].run(library.first(job_id)) == BULK + URGENT
     assert library.ledger.job(listed[0]).count(ItemState.SUCCEEDED) == URGENT
     last = int(np.flatnonzero(model.seen).max())
     assert sum(model.seen) == URGENT
-    # The rest of the shard in hand, what was fetched already, and itself; not the two shards that were only held.
-    assert last < SHARD + MOST_IN_HAND + URGENT < held * SHARD
+    # What was decided and what was fetched when it was claimed, and itself; not the two shards that were only held.
+    assert last < DECIDED + ColourModel.batch_photos + MOST_IN_HAND + URGENT < held * SHARD
     assert library.ledger.shards(job_id, WorkState.PENDING) == []
     library.ledger.check()
 
