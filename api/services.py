@@ -32,7 +32,7 @@ EVICT_EVERY = 64  # thumbnails, from the first on; the cache may pass its cap by
 class Objects(Protocol):
     """Where photos lie (`pipeline.sources.objects`)."""
 
-    def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
+    def read(self, bucket: str, key: str, etag: str, size: int, version_id: str | None) -> bytes:
         """The bytes of a photo; PhotoGone, PhotoChanged or ServiceDown."""
         ...
 

@@ -56,6 +56,9 @@ BEGIN
             EXECUTE format('SELECT r.taken_at, r.photo_id FROM %s r WHERE %s
                             ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT 1 OFFSET %s', stored, older, far - 1)
             INTO before_at, before_id USING most, before_at, before_id;
+            IF before_at IS NULL THEN  -- all were walked by
+                RETURN;
+            END IF;
         END IF;
         PERFORM set_config('enable_bitmapscan', 'on', true);
     END IF;

@@ -123,10 +123,11 @@ def partition_of(model_id: int) -> str:
 
 def _activate(connection: Connection, model_id: int, name: str) -> None:
     """Make the model the active one if there is none, or one of the same name without a result."""
-    promotions.lock(connection)
     active = promotions.active(connection)
     if active is not None and (active.model_id == model_id or active.name != name):
-        return
+        return  # nearly always: without waiting for who promotes
+    promotions.lock(connection)
+    active = promotions.active(connection)
     results = "SELECT EXISTS (SELECT FROM core.photo_result WHERE model_id = :model)"
     if active is None or not connection.execute(text(results), {"model": active.model_id}).scalar_one():
         reason = "the first model" if active is None else "the one before had no results"

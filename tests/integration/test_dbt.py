@@ -9,8 +9,8 @@ import pytest
 import yaml
 from sqlalchemy import text
 
+from pictograph.stack.wheels import postgres_binaries
 from pipeline.store.migrate import migrate
-from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from tests.integration.sql_docs import fill
 
@@ -32,11 +32,13 @@ DO $$ BEGIN
     END IF;
 END $$;"""
 
-# What infra/dbt/README.md asks an administrator to do.
-LOGIN_AND_SCHEMA = f"""
-CREATE ROLE "{LOGIN}" LOGIN PASSWORD '{PASSWORD}' IN ROLE {Role.ANALYST};
-GRANT "{LOGIN}" TO CURRENT_USER WITH SET TRUE, INHERIT TRUE;
-CREATE SCHEMA {SCHEMA} AUTHORIZATION "{LOGIN}";"""
+
+def make_login(url):
+    """The login and its schema, as an administrator makes them."""
+    psql = [postgres_binaries() / "psql", "--no-psqlrc", f"--file={REPOSITORY / 'infra' / 'roles.sql'}", url]
+    environment = os.environ | {"POSTGRES_DBT_PASSWORD": PASSWORD}
+    done = subprocess.run(psql, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +49,7 @@ def corpus(endpoints):
             connection.execute(text(FORGET))
         migrate(database)
         fill(database)
-        with database.transaction() as connection:
-            connection.execute(text(LOGIN_AND_SCHEMA))
+        make_login(endpoints.database_url)
         yield database
         with database.transaction() as connection:
             connection.execute(text(FORGET))

@@ -323,6 +323,10 @@ def test_every_incoherence_is_seen(two_users, ledger, kind):
     [
         ("SELECT * FROM tags.photo_tag WHERE photo_id = 17", "photo_result_.*_pkey"),
         ("SELECT * FROM tags.photo WHERE photo_id IN (17, 18)", "photo_pkey"),
+        (
+            "SELECT * FROM tags.photo WHERE photo_id = ANY (ARRAY(SELECT photo_id FROM tags.photos_with('dog')))",
+            "photo_pkey",
+        ),
         ("SELECT * FROM tags.user_category WHERE \"user\" = 'ann'", "app_user_name_key"),
         ("SELECT * FROM tags.user_category WHERE \"user\" = 'ann'", "user_category_pkey"),
         ("SELECT * FROM tags.category_total WHERE wnid = 'n00000004'", "category_total_pkey"),
