@@ -10,9 +10,12 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from pipeline.errors import ConfigurationError
+from pipeline.ledger import repair
 from pipeline.store import migrate as migrating
+from pipeline.store.indexes import build_indexes
 from pipeline.store.migrate import current, migrate, newest
 from pipeline.store.session import Database
 from pipeline.store.tables import metadata
@@ -197,6 +200,81 @@ def test_totals_by_user_become_totals_by_photo_and_back(bare):
     to(command.downgrade, "0002")
     assert totals() == by_user
     assert enforced() == {"core.user_category": True, "core.photo_result_1": True}
+
+
+NEWEST = "SELECT photo_id, taken_at FROM tags.newest_photos('dog')"
+INDEXES = """SELECT indexrelid::regclass::text, indisvalid FROM pg_index
+             WHERE indrelid IN ('core.photo_result'::regclass, 'core.photo_result_1'::regclass) ORDER BY 1"""
+
+
+def test_results_that_are_there_get_their_times_and_indexes_afterwards(bare):
+    """Nobody waits for a migration: what it declares is built by partition, what it adds is filled in bit by bit."""
+    config = migrating._config()
+
+    def to(move, revision):
+        with bare.transaction() as connection:
+            config.attributes["connection"] = connection
+            move(config, revision)
+
+    def ask(query):
+        with bare.transaction() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+
+    to(command.upgrade, "0002")
+    with bare.transaction() as connection:
+        connection.execute(text(STORED))
+    to(command.upgrade, "head")
+    with bare.transaction() as connection:
+        connection.execute(text("INSERT INTO core.promotion (model_id, promoted_by) VALUES (1, 'test')"))
+        connection.execute(
+            text("INSERT INTO core.taxonomy_category VALUES (1, 1, 0, 1, 0, 0, NULL, 1), (1, 2, 1, 1, 0, 1, 1, 2)")
+        )
+    (photo,) = ask("SELECT photo_id, taken_at FROM core.photo WHERE photo_id = 1500")
+    assert ask(NEWEST) == [photo]  # its result has no time yet, and the index that knows times is not built
+    assert {"core.photo_result_tags_idx", "core.photo_result_1_tags_idx"} <= dict(ask(INDEXES)).keys()
+
+    assert build_indexes(bare) == 3
+    assert build_indexes(bare) == 0
+    built = dict(ask(INDEXES))
+    assert all(built.values())
+    assert "core.photo_result_1_tags_taken_idx" in built
+    assert not {"core.photo_result_tags_idx", "core.photo_result_1_tags_idx"} & built.keys()
+    assert ask(NEWEST) == [photo]
+    assert bare.run(lambda c: repair.times(c, 100)).changed == {"times of results": 2}
+    assert ask("SELECT count(*) FROM core.photo_result WHERE taken_at IS NULL") == [(0,)]
+    assert ask(NEWEST) == [photo]
+
+    assert ask("SELECT core.slot_of(n) FROM unnest(ARRAY[3, 1500, 2047]) AS n") == [(0,), (2,), (3,)]  # as they were
+    assert ask("SELECT core.slot_of(n) FROM unnest(ARRAY[2048, 4095, 4096]) AS n") == [(1,), (1,), (2,)]
+    with bare.transaction() as connection:
+        assert differences(connection) == 0
+    to(command.downgrade, "0007")
+    assert ask("SELECT node, slot, photos, mass FROM core.category_total WHERE node = 2 ORDER BY slot") == [
+        (2, 0, 0, 4_000),
+        (2, 2, 1, 9_000),
+    ]
+
+
+def test_a_build_that_was_killed_is_done_again(bare):
+    """It leaves an index of the right name that Postgres does not use."""
+    migrate(bare)
+    with bare.transaction() as connection:
+        connection.execute(text("CREATE TABLE core.photo_result_1 PARTITION OF core.photo_result FOR VALUES IN (1)"))
+        connection.execute(text("DROP INDEX core.photo_result_taken_at_idx"))
+        connection.execute(text("CREATE INDEX photo_result_taken_at_idx ON ONLY core.photo_result (taken_at)"))
+        connection.execute(
+            text("""INSERT INTO core.photo_result (model_id, photo_id, user_id, content_rev, decision_rev, outcome, nodes,
+                                                   masses, tags, taken_at)
+                    SELECT 1, n, 1, 1, 1, 1, '{}', '{}', '{}', 'epoch' FROM generate_series(1, 2) AS n""")
+        )
+    with bare.outside_transactions() as connection, pytest.raises(IntegrityError):
+        connection.execute(
+            text("CREATE UNIQUE INDEX CONCURRENTLY photo_result_1_taken_at_idx ON core.photo_result_1 (taken_at)")
+        )
+    assert build_indexes(bare) == 1
+    with bare.transaction() as connection:
+        built = connection.execute(text(INDEXES)).all()
+    assert all(valid for _, valid in built)
 
 
 def test_a_database_without_tables_says_what_to_do(bare, endpoints):
