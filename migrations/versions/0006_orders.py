@@ -66,12 +66,15 @@ ALTER TABLE core.job
     ADD COLUMN schedule_id bigint,
     ADD COLUMN idempotency_key text,
     ADD COLUMN request_sha256 bytea,
+    ADD COLUMN tidying_at timestamptz,
+    ADD COLUMN tidied_at timestamptz,
     ADD CONSTRAINT job_retry_of_fkey FOREIGN KEY (retry_of) REFERENCES core.job (job_id),
     ADD CONSTRAINT job_schedule_id_fkey FOREIGN KEY (schedule_id) REFERENCES core.schedule (schedule_id),
     ADD CONSTRAINT job_idempotency_key_key UNIQUE (idempotency_key),
     DROP CONSTRAINT job_kind_check,
     ADD CONSTRAINT job_kind_check CHECK (kind in ('s3', 'folder', 'manifest', 'csv', 'inventory', 'events', 'ledger', 'decide'));
-COMMENT ON TABLE core.job IS 'One run over a source with one model. subtracted: photos gone from the source. refusals: the first few. rules: which of its photos. most_failed_share: above it the job is stopped. window: when it may run. keeps_lines: job_line has what became of each line. request_sha256: what idempotency_key was first used for.';
+CREATE INDEX job_untidied_idx ON core.job (finished_at) WHERE tidied_at IS NULL;
+COMMENT ON TABLE core.job IS 'One run over a source with one model. subtracted: photos gone from the source. refusals: the first few. rules: which of its photos. most_failed_share: above it the job is stopped. window: when it may run. keeps_lines: job_line has what became of each line. request_sha256: what idempotency_key was first used for. tidying_at: its items, lines and entries are gone or going; its counts stay.';
 
 CREATE TABLE core.job_line (
     job_id bigint NOT NULL,
@@ -184,6 +187,8 @@ GRANT SELECT, INSERT, UPDATE ON core.object_event TO {INGEST};
 GRANT SELECT, INSERT ON core.job_entry TO {INGEST};
 GRANT SELECT, DELETE ON core.object_event, core.job_entry TO {ERASER};
 GRANT SELECT, INSERT ON core.job_line TO {INGEST};
+GRANT DELETE ON core.job_item, core.job_line, core.job_entry TO {INGEST};
+GRANT SELECT (tidying_at) ON core.job TO {ERASER};
 GRANT SELECT, UPDATE ON core.job_line TO {ERASER};
 GRANT SELECT, UPDATE ON core.delivery TO {ERASER};
 GRANT SELECT ON core.bucket TO {ERASER};
@@ -206,6 +211,7 @@ DROP TABLE core.job_entry, core.object_event, core.queue_limit, core.delivery, c
 ALTER TABLE core.job DROP COLUMN pause_reason, DROP COLUMN pause_until, DROP COLUMN cancelled_by, DROP COLUMN rules,
     DROP COLUMN most_failed_share, DROP COLUMN "window", DROP COLUMN keeps_lines, DROP COLUMN decision_revision,
     DROP COLUMN retry_of, DROP COLUMN schedule_id, DROP COLUMN idempotency_key, DROP COLUMN request_sha256,
+    DROP COLUMN tidying_at, DROP COLUMN tidied_at,
     DROP CONSTRAINT job_kind_check, ADD CONSTRAINT job_kind_check CHECK (kind in ('s3', 'folder', 'manifest')) NOT VALID;
 COMMENT ON TABLE core.job IS 'One run over a source with one model. subtracted: photos gone from the source. refusals: the first few.';
 UPDATE core.model SET active = false WHERE active;
@@ -216,6 +222,7 @@ ALTER TABLE core.model DROP COLUMN dropped_at;
 COMMENT ON TABLE core.model IS 'Weights, preprocessing, labels, taxonomy, temperature and noise floor; the fingerprint covers them all.';
 ALTER TABLE core.erasure DROP COLUMN lines, DROP COLUMN outputs;
 DROP POLICY answers ON core.app_user;
+REVOKE DELETE ON core.job_item FROM pictograph_ingest;
 GRANT UPDATE (created_at) ON core.app_user TO pictograph_ingest;
 ALTER TABLE core.app_user DROP COLUMN consent;
 COMMENT ON TABLE core.app_user IS 'An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again.';

@@ -117,6 +117,8 @@ COMMENT ON COLUMN core.job."retry_of" IS 'The job whose failed photos these are.
 COMMENT ON COLUMN core.job."schedule_id" IS 'The schedule that started it. NULL: a person did.';
 COMMENT ON COLUMN core.job."idempotency_key" IS 'The caller''s own key: the same one gives this job again. NULL: none was given.';
 COMMENT ON COLUMN core.job."request_sha256" IS 'Hash of what was asked for with that key. NULL: there is none.';
+COMMENT ON COLUMN core.job."tidying_at" IS 'Since when its items, lines and entries are being deleted, or are gone. NULL: they are there.';
+COMMENT ON COLUMN core.job."tidied_at" IS 'When none of those was left. NULL: some are.';
 
 COMMENT ON COLUMN core.job_count."job_id" IS 'Of which job.';
 COMMENT ON COLUMN core.job_count."state" IS 'State of the photos counted.';

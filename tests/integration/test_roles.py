@@ -30,11 +30,11 @@ RIGHTS = """
     delivery         S,I,U                    S,U                                 S                S,U
     erasure          -                        -                                   -                S,I,U
     firing           S,I,U                    -                                   -                -
-    job              S,I,U                    S,U                                 S                S(job_id)
+    job              S,I,U                    S,U                                 S                S(job_id+tidying_at)
     job_count        S,I,U                    S,I,U                               S                S,I,U
-    job_entry        S,I                      -                                   -                S,D
-    job_item         S,I,U                    S,U                                 S                S,U(state),D
-    job_line         S,I                      -                                   S                S,U
+    job_entry        S,I,D                    -                                   -                S,D
+    job_item         S,I,U,D                  S,U                                 S                S,U(state),D
+    job_line         S,I,D                    -                                   S                S,U
     job_missing      S,U(photo_id),D,I        S,D                                 -                S,D
     list_range       S,I,U                    S,U                                 S                -
     model            S                        S                                   S                S(dropped_at+model_id)

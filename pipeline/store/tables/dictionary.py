@@ -131,6 +131,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "schedule_id": "The schedule that started it. NULL: a person did.",
         "idempotency_key": "The caller's own key: the same one gives this job again. NULL: none was given.",
         "request_sha256": "Hash of what was asked for with that key. NULL: there is none.",
+        "tidying_at": "Since when its items, lines and entries are being deleted, or are gone. NULL: they are there.",
+        "tidied_at": "When none of those was left. NULL: some are.",
     },
     "job_count": {
         "job_id": "Of which job.",

@@ -57,14 +57,18 @@ job = Table(
     Column("schedule_id", BigInteger, ForeignKey("core.schedule.schedule_id")),
     Column("idempotency_key", Text, unique=True),
     Column("request_sha256", LargeBinary),
+    Column("tidying_at", Moment),
+    Column("tidied_at", Moment),
     CheckConstraint(
         "kind in ('s3', 'folder', 'manifest', 'csv', 'inventory', 'events', 'ledger', 'decide')", name="kind"
     ),
     CheckConstraint("scope in ('missing', 'failed', 'stale', 'all')", name="scope"),
     Index("job_open_idx", "job_id", postgresql_where=text("state < 10")),
+    Index("job_untidied_idx", "finished_at", postgresql_where=text("tidied_at IS NULL")),
     comment="One run over a source with one model. subtracted: photos gone from the source. refusals: the first few. "
     "rules: which of its photos. most_failed_share: above it the job is stopped. window: when it may run. keeps_lines: "
-    "job_line has what became of each line. request_sha256: what idempotency_key was first used for.",
+    "job_line has what became of each line. request_sha256: what idempotency_key was first used for. tidying_at: its "
+    "items, lines and entries are gone or going; its counts stay.",
 )
 
 job_item = Table(
