@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     """How long one task goes on claiming further shards."""
     patience_seconds: Seconds = 86_400
     """How long infrastructure trouble may delay a photo before it is given up."""
+    keep_days: Annotated[int, Field(gt=0, le=36_500)] = 90
+    """So long after its end the ledger knows what a job did with each photo and line; its counts stay."""
     watchdog_seconds: Seconds = 60
     """A worker that takes no message for so long although some wait, or whose heart stands still, is started anew."""
     breaker_seconds: Seconds = 5

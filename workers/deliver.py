@@ -106,6 +106,7 @@ def _write_results(errand: Errand, lease: Lease, order: Delivery) -> dict[str, o
     with errand.heart.database.transaction() as connection:
         results.one_snapshot(connection)
         job = jobs.find(connection, order.job_id)
+        results.check_kept(job)
         with sinks.writing_to(errand.settings, target.bucket, target.results) as sink:
             for data in results.spell(results.lines(connection, job), form, written):
                 sink.write(data)

@@ -1,7 +1,7 @@
 """The redriver: the loop around `pipeline.ledger.redrive`. Any number of them may run.
 
 Each tick: expired leases end, lost messages are taken back, waiting photos return, jobs end, what there is room for is
-published, and schedules that are due are fired. The broker may be away or wiped at any time: its epoch key tells, and
+published, schedules that are due are fired, and old jobs are tidied. The broker may be away or wiped at any time: its epoch key tells, and
 the ledger is all there is.
 """
 
@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from pipeline.crashpoints import Point, reached
 from pipeline.errors import PictographError, ServiceDown
-from pipeline.ledger import control, delivery, ending, publish, redrive, roster, schedule
+from pipeline.ledger import control, delivery, ending, publish, redrive, roster, schedule, tidy
 from pipeline.ledger.roster import REDRIVER, Sign
 from pipeline.settings import Settings
 from pipeline.store.roles import Role, act_as
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 EPOCH_KEY = "pictograph:epoch"
 MOST_FIRINGS = 100  # in one tick; the rest is due at the next
+MOST_TIDIED = 100  # jobs in one tick, likewise
 
 
 @dataclass
@@ -82,6 +83,7 @@ class Redriver:
             self._mark_broker()  # last: whoever is killed before it leaves this to the next tick
         self._publish()
         self._fire()
+        self._tidy()
 
     def _end_what_is_over(self) -> None:
         shard_photos = self.settings.shard_photos
@@ -141,6 +143,21 @@ class Redriver:
             what = f"job {fired.job_id}" if fired.job_id else fired.note
             log.info("schedule %s, due at %s: %s", fired.schedule, fired.due_at.isoformat(), what)
 
+    def _tidy(self) -> None:
+        """Delete rows of jobs that ended long ago: so many in one tick and no more, as who may write the ledger."""
+        days, room = self.settings.keep_days, tidy.ROWS_AT_ONCE
+        if not self.database.run(lambda c: tidy.is_due(c, days)):
+            return
+        for _ in range(MOST_TIDIED):
+            tidied = self.database.run(partial(_tidy_as_ingest, keep_days=days, rows=room))
+            if tidied is None:
+                return
+            if tidied.done:
+                log.info("job %d ended more than %d days ago and is tidied", tidied.job_id, days)
+            room -= tidied.rows
+            if room <= 0:
+                return
+
     def _note(self, down: str) -> None:
         if down and not self._down:
             log.warning("%s", down)
@@ -189,6 +206,11 @@ class Redriver:
 def _fire_as_ingest(connection: Connection) -> schedule.Firing | None:
     act_as(connection, Role.INGEST)
     return schedule.fire_next(connection)
+
+
+def _tidy_as_ingest(connection: Connection, keep_days: int, rows: int) -> tidy.Tidied | None:
+    act_as(connection, Role.INGEST)
+    return tidy.tidy_next(connection, keep_days, rows)
 
 
 @contextmanager

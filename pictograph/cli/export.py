@@ -27,9 +27,9 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="A new file, readable by you alone; unless given, here.")
     ] = None,
 ) -> None:
-    """Everything that is held about USER, as JSON lines: the user, each photo with tags, jobs and thumbnails, totals.
+    """Everything that is held about USER, as JSON lines.
 
-    It tells what is stored, also what a policy keeps from being shown. The photos themselves are where they were.
+    These are the user, each photo with tags, jobs and thumbnails, and totals. It tells what is stored, also what a policy keeps from being shown. The photos themselves are where they were.
     """
     if to is None:
         _tell(user, emit)

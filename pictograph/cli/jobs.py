@@ -114,5 +114,7 @@ def _orders(job: Job) -> Iterator[str]:
         yield f"runs {job.window.begins}-{job.window.ends} {job.window.timezone} only"
     if job.most_failed_share is not None:
         yield f"is given up if more than {job.most_failed_share:.1%} fail"
+    if job.tidying_at:
+        yield jobs.forgotten(job)
     if job.retry_of:
         yield f"tries again what failed in job {job.retry_of}"

@@ -191,12 +191,13 @@ def retry_of(job: Job, *, failed: int, everything: bool = False, outputs: tuple[
         outputs: where the results of the new try go; those of `job` stay as they are.
 
     Raises:
-        ConfigurationError: the job still goes on, or nothing of it can be tried again.
+        ConfigurationError: the job still goes on, is forgotten, or nothing of it can be tried again.
     """
     if not job.state.ended:
         raise ConfigurationError(
             f"Job {job.job_id} is {job.condition}; what failed can be tried again once it has ended."
         )
+    jobs.check_remembered(job)
     if not failed:
         raise ConfigurationError(f"Job {job.job_id} has no photo that failed; there is nothing to try again.")
     return JobRequest(

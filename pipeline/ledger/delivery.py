@@ -167,14 +167,16 @@ _WRITE_AGAIN = f"""
 UPDATE core.delivery d SET state = {WorkState.PENDING}, lease_epoch = d.lease_epoch + 1, lease_owner = NULL,
        next_attempt_at = d.lease_until, lease_until = NULL, attempts = 0, delivered_at = NULL
 FROM (SELECT delivery_id FROM core.delivery WHERE kind = 'results' AND job_id = ANY (CAST(:jobs AS bigint[]))
-      AND state IN ({WorkState.DONE}, {WorkState.LEASED}) ORDER BY 1 FOR NO KEY UPDATE) stale
+      AND state IN ({WorkState.DONE}, {WorkState.LEASED})
+      AND job_id NOT IN (SELECT job_id FROM core.job WHERE tidying_at IS NOT NULL)
+      ORDER BY 1 FOR NO KEY UPDATE) stale
 WHERE d.delivery_id = stale.delivery_id"""
 
 
 def write_again(connection: Connection, job_ids: Sequence[int]) -> int:
     """Have the results of these jobs written anew, since their lines have changed; how many deliveries that are.
 
-    Who is at it loses the lease, and the next try waits until that lease would have ended.
+    Of a job that is being tidied nothing can be written any more: its files are as old as it, and the receiver's. Who is at it loses the lease, and the next try waits until that lease would have ended.
     """
     return connection.execute(text(_WRITE_AGAIN), {"jobs": list(job_ids)}).rowcount
 

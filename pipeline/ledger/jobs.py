@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from pipeline.errors import ConfigurationError
 from pipeline.ledger.requests import JobRequest, Scope, Window
 from pipeline.records import Code, ItemState, JobState, WorkState
+from pipeline.settings import PREFIX
 from pipeline.sources.rules import Rules
 
 REFUSALS_KEPT = 20
@@ -55,6 +56,7 @@ class Job:
     pause_reason: str | None = None
     pause_until: datetime | None = None
     cancelled_by: str | None = None
+    tidying_at: datetime | None = None  # since when what it did with each photo and line is forgotten
     counts: dict[tuple[ItemState, Code], int] = field(default_factory=dict)
 
     @property
@@ -151,6 +153,7 @@ SELECT j.job_id, j.kind, j.source, j.user_rule, j.fixed_user, j.model_id, m.name
        j.allow_mass_delete, j.state, j.error, j.notes || j.refusals AS notes, j.subtracted,
        j.created_at, j.started_at, j.finished_at, j.paused_by, j.paused_at, j.scope, j.rules, j.keeps_lines, j."window",
        j.most_failed_share, j.decision_revision, j.retry_of, j.pause_reason, j.pause_until, j.cancelled_by,
+       j.tidying_at,
        CASE WHEN j.state = {JobState.PAUSED} THEN {_IN_HAND} ELSE false END AS in_hand,
        coalesce((SELECT sum(listed) FROM core.list_range r WHERE r.job_id = j.job_id), 0)::bigint AS total,
        EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id
@@ -183,6 +186,17 @@ def _job(row: dict[str, object]) -> Job:
     row["rules"] = Rules.of(row["rules"])  # type: ignore[arg-type]
     row["window"] = Window(**row["window"]) if row["window"] else None  # type: ignore[arg-type]
     return Job(**row)  # type: ignore[arg-type]
+
+
+def check_remembered(job: Job) -> None:
+    """ConfigurationError if what the job did with each photo is forgotten."""
+    if job.tidying_at is not None:
+        raise ConfigurationError(f"Of job {job.job_id} {forgotten(job)}.")
+
+
+def forgotten(job: Job) -> str:
+    """What is left of a job that ended long ago; a clause."""
+    return f"only the counts are kept since {job.tidying_at:%Y-%m-%d}, because it ended long ago ({PREFIX}KEEP_DAYS)"
 
 
 def start(connection: Connection, job_id: int) -> None:

@@ -25,6 +25,7 @@ from urllib.parse import quote
 from sqlalchemy import Connection, Row, text
 
 from pipeline.errors import ConfigurationError
+from pipeline.ledger import jobs
 from pipeline.ledger.jobs import Job
 from pipeline.records import SEEN, WHOLE, Code, ItemState
 
@@ -111,11 +112,12 @@ def one_snapshot(connection: Connection) -> None:
 
 
 def check_kept(job: Job) -> None:
-    """ConfigurationError unless the job keeps its lines."""
+    """ConfigurationError unless the job kept its lines and still has them."""
     if not job.keeps_lines:
         raise ConfigurationError(
             f"Job {job.job_id} keeps no lines, because no results were asked for; submit it again with --output."
         )
+    jobs.check_remembered(job)
 
 
 def lines(connection: Connection, job: Job, lines_at_once: int = LINES_AT_ONCE) -> Iterator[tuple[Line, ...]]:

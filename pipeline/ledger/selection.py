@@ -91,10 +91,10 @@ WHERE p.photo_id = ANY (CAST(:ids AS bigint[])) AND u.deleted_at IS NULL ORDER B
 
 
 def check(connection: Connection, source: str) -> None:
-    """Raise ConfigurationError if there is no such user or job."""
+    """Raise ConfigurationError if there is no such user or job, or the job's photos are forgotten."""
     about = About.parse(source)
     if about.what == JOB:
-        jobs.find(connection, about.job_id)
+        jobs.check_remembered(jobs.find(connection, about.job_id))
     if about.what == USER:
         query = text("SELECT FROM core.app_user WHERE name = :name AND deleted_at IS NULL")
         if connection.execute(query, {"name": about.name}).first() is None:

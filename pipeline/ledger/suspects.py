@@ -17,6 +17,9 @@ SELECT format('model %s user %s category %s', model_id, user_id, node) AS id FRO
 CATEGORY_TOTALS = f"""
 SELECT format('model %s category %s slot %s', model_id, node, slot) AS id FROM ({unlike(*SLOT_OF)}) AS unlike"""
 
+#: Jobs of which counts alone are kept; of photos and lines some may be left (`pipeline.ledger.tidy`).
+TIDIED = "SELECT job_id FROM core.job WHERE tidying_at IS NOT NULL"
+
 #: Of these a listing counts what has no item, or had one before its user was erased: items can only be fewer. A job
 #: that decides anew has counts alone.
 LISTING_ONLY = f"""(state IN ({ItemState.SKIPPED_UNCHANGED}, {ItemState.EXCLUDED}, {ItemState.ERASED})
@@ -30,7 +33,7 @@ SELECT job_id, state, code, items - counted AS photos FROM (
     SELECT job_id, state, code, coalesce(i.photos, 0) AS items, coalesce(c.photos, 0) AS counted
     FROM (SELECT job_id, state, code, count(*) AS photos FROM core.job_item GROUP BY 1, 2, 3) AS i
     FULL JOIN core.job_count c USING (job_id, state, code)) AS both_ways
-WHERE items > counted OR items < counted AND NOT {LISTING_ONLY}"""
+WHERE (items > counted OR items < counted AND NOT {LISTING_ONLY}) AND job_id NOT IN ({TIDIED})"""
 
 JOB_COUNTS = f"""
 SELECT format('job %s %s', job_id, (ARRAY[{_STATE_NAMES}])[state + 1]) AS id FROM ({COUNTS_UNLIKE}) AS unlike"""
@@ -57,7 +60,7 @@ SELECT DISTINCT job_id FROM (
 FULL JOIN (
     SELECT job_id, c.state, c.code, c.photos FROM core.job_count c JOIN core.job j USING (job_id)
     WHERE j.keeps_lines AND j.kind <> 'decide' AND c.photos > 0) AS c USING (job_id, state, code)
-WHERE lines IS DISTINCT FROM photos"""
+WHERE lines IS DISTINCT FROM photos AND job_id NOT IN ({TIDIED})"""
 
 JOB_LINES = f"SELECT format('job %s', job_id) AS id FROM ({LINES_UNLIKE}) AS unlike"
 
@@ -105,7 +108,8 @@ SELECT done.job_id, photo_id FROM (
 JOIN core.model m USING (model_id) JOIN core.photo p USING (photo_id) JOIN core.app_user u USING (user_id)
 LEFT JOIN core.photo_result r USING (model_id, photo_id)
 WHERE p.gone_at IS NULL AND u.deleted_at IS NULL AND (r.photo_id IS NULL OR r.content_rev < p.content_rev)
-  AND m.dropped_at IS NULL AND m.created_at <= done.created_at"""
+  AND m.dropped_at IS NULL AND m.created_at <= done.created_at
+  AND NOT EXISTS (SELECT FROM core.job t WHERE t.tidying_at IS NOT NULL AND t.finished_at >= done.created_at)"""
 
 LOST_RESULTS = f"SELECT format('photo %s', photo_id) AS id FROM ({LOST}) AS lost"
 
