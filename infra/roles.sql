@@ -58,7 +58,7 @@ WHERE password <> '' \gexec
 SELECT format('GRANT %I TO %I', role, login)
 FROM (VALUES ('pictograph-api', 'pictograph_api'), ('pictograph-ingest', 'pictograph_ingest'),
              ('pictograph-annotate', 'pictograph_worker'), ('pictograph-redriver', 'pictograph_worker'),
-             ('pictograph-redriver', 'pictograph_ingest'),  -- it submits the jobs of schedules
+             ('pictograph-redriver', 'pictograph_ingest'),  -- it submits the jobs of schedules, and tidies old jobs
              ('pictograph-eraser', 'pictograph_eraser'), ('pictograph-analyst', 'pictograph_analyst'),
              ('pictograph-dbt', 'pictograph_analyst'))
     AS given (login, role)

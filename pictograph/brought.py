@@ -9,7 +9,6 @@ from pipeline.errors import ServiceDown
 from pipeline.ledger import delivery, roster
 from pipeline.ledger.delivery import Delivery
 from pipeline.ledger.publish import INGEST_QUEUE
-from pipeline.ledger.targets import target_of
 from pipeline.records import WorkState
 from pipeline.store.session import Database
 
@@ -56,13 +55,7 @@ def facts(found: Delivery) -> dict[str, Any]:
 def sentences(found: list[Delivery]) -> Iterator[str]:
     """Deliveries for people."""
     for each in found:
-        yield f"{_what(each)}: {each.condition}{_more(each)}"
-
-
-def _what(found: Delivery) -> str:
-    if found.kind == "webhook":
-        return f"notice to {found.target}"
-    return f"results to {target_of(found.target, found.format or 'jsonl', found.job_id).results_uri}"
+        yield f"{each.named}: {each.condition}{_more(each)}"
 
 
 def _more(found: Delivery) -> str:

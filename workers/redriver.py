@@ -1,8 +1,8 @@
 """The redriver: the loop around `pipeline.ledger.redrive`. Any number of them may run.
 
 Each tick: expired leases end, lost messages are taken back, waiting photos return, jobs end, what there is room for is
-published, schedules that are due are fired, and old jobs are tidied. The broker may be away or wiped at any time: its epoch key tells, and
-the ledger is all there is.
+published, schedules that are due are fired, and old jobs are tidied. The broker may be away or wiped at any time: its
+epoch key tells, and the ledger is all there is.
 """
 
 import logging

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import psutil
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, TextClause, text
 
-from pipeline.records import Annotation, Code, ItemState, Lease, PhotoResult, PhotoTask
+from pipeline.records import Annotation, Code, ItemState, Lease, PhotoResult, PhotoTask, TakenFrom
 from pipeline.store.catalogue import Registered
 from pipeline.store.merge import merge
 from pipeline.store.queries import user_profile_totals
-from pipeline.store.roles import Role
+from pipeline.store.roles import Role, see_user
 from pipeline.store.session import Database
 
 WARMING = 0.3  # so large a part of the questions is asked beforehand
@@ -86,8 +86,8 @@ def questions(database: Database, registered: Registered, asked: int, seed: int)
     yield Role.ANALYST, _question("exact count of a category", 2, _COUNT, ({"word": word} for word in words))
     yield Role.ANALYST, _question("top 20 child categories", 20, _CHILDREN, ({"word": word} for word in some))
     model_id, asks = registered.model_id, [f"user-{user - 1:07d}" for user in people]
-    profile = [lambda c, name=name: user_profile_totals(c, model_id, name) for name in asks]
-    yield Role.WORKER, Question(name="a user's profile", goal_ms=10, asks=profile)
+    profile = [lambda c, name=name: _profile(c, model_id, name) for name in asks]
+    yield Role.API, Question(name="a user's profile", goal_ms=10, asks=profile)
 
 
 _SHOWN = text("""
@@ -108,7 +108,15 @@ _COUNT = text("SELECT photos FROM tags.category_total WHERE node = (SELECT tags.
 _CHILDREN = text("SELECT wnid, name, photos, mass FROM tags.top_children(:word)")
 
 
-def _question(name: str, goal_ms: float, query: Any, drawn: Iterator[dict[str, object]]) -> Question:
+def _profile(connection: Connection, model_id: int, user: str) -> None:
+    """As a page asks: in a transaction that says whose rows it is for."""
+    connection.execute(text("BEGIN"))
+    see_user(connection, user)
+    user_profile_totals(connection, model_id, user)
+    connection.execute(text("COMMIT"))
+
+
+def _question(name: str, goal_ms: float, query: TextClause, drawn: Iterator[dict[str, object]]) -> Question:
     asks = [lambda c, values=values: c.execute(query, values).all() for values in drawn]
     return Question(name=name, goal_ms=goal_ms, asks=asks)
 
@@ -158,14 +166,14 @@ def merge_again(database: Database, registered: Registered, seed: int) -> Repeat
 _WAL = text("SELECT pg_current_wal_insert_lsn()::text")
 _WRITTEN = text("""
 SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_xact_user_tables WHERE schemaname = 'core'""")
-_STORED = text("""
+_STORED = text(f"""
 SELECT i.job_id, i.shard_id, r.photo_id, r.content_rev, r.outcome, r.headline, r.nodes, r.masses, r.tags, r.sha256,
-       r.taken_at
-FROM core.photo_result r JOIN core.job_item i USING (photo_id)
+       CASE WHEN p.taken_from = {TakenFrom.EXIF} THEN p.taken_at END AS taken_at
+FROM core.photo_result r JOIN core.job_item i USING (photo_id) JOIN core.photo p USING (photo_id)
 WHERE r.model_id = :model AND r.photo_id BETWEEN :first AND :last ORDER BY r.photo_id""")
 
 
-def _result(row: Any) -> PhotoResult:
+def _result(row: Row[Any]) -> PhotoResult:
     task = PhotoTask(
         job_id=row.job_id,
         shard_id=row.shard_id,

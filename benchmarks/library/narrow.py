@@ -1,4 +1,4 @@
-"""The other way to store what a photo shows: a row per photo and category. Beside it a row per photo, from the same data.
+"""The other way to store what a photo shows: a row per photo and category, beside a row per photo, of the same data.
 
 Both are filled from stored results in transactions of the same photos, by an upsert that writes only what differs, with
 the indexes that the same questions need: by photo, and by tag. Neither keeps totals.

@@ -187,8 +187,9 @@ CREATE FUNCTION tags.top_children(category text, most integer DEFAULT 20)
 RETURNS TABLE (node smallint, wnid text, name text, photos bigint, mass numeric)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 SELECT t.node, t.wnid, t.name, t.photos, t.mass FROM tags.category_total t
-WHERE t.node IN (SELECT c.descendant FROM core.category_closure c JOIN core.active_model m USING (taxonomy_id)
-                 WHERE c.ancestor = (SELECT tags.category_id(category)) AND c.distance = 1)
+WHERE t.node = ANY (ARRAY(
+    SELECT c.descendant FROM core.category_closure c JOIN core.active_model m USING (taxonomy_id)
+    WHERE c.ancestor = (SELECT tags.category_id(category)) AND c.distance = 1))
 ORDER BY t.mass DESC, t.node LIMIT most
 $$;
 

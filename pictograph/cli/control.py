@@ -174,7 +174,7 @@ def facts(job: Job) -> dict[str, Any]:
         "pause_until": job.pause_until,
         "cancelled_by": job.cancelled_by,
         "retry_of": job.retry_of,
-        "tidied_at": job.tidying_at,
+        "tidying_at": job.tidying_at,
         "window": job.window and asdict(job.window),
         "max_failed": job.most_failed_share,
     }

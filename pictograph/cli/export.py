@@ -29,7 +29,8 @@ def export(
 ) -> None:
     """Everything that is held about USER, as JSON lines.
 
-    These are the user, each photo with tags, jobs and thumbnails, and totals. It tells what is stored, also what a policy keeps from being shown. The photos themselves are where they were.
+    These are the user, each photo with its tags, jobs and thumbnails, and the totals: what is stored, also what a
+    policy keeps from being shown. The photos themselves are where they were.
     """
     if to is None:
         _tell(user, emit)

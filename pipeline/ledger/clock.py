@@ -11,9 +11,9 @@ Laws
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import islice, takewhile
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -49,11 +49,18 @@ def parse_window(span: str, timezone: str) -> Window:
     return Window(begins=_spelt(begins), ends=_spelt(ends % _MINUTES), timezone=timezone)
 
 
-def zone_of(timezone: str) -> ZoneInfo:
-    """The time zone of this name; ConfigurationError if the IANA database has none."""
+def zone_of(timezone: str) -> tzinfo:
+    """The time zone of this name; ConfigurationError if the IANA database has none, or there is no such database."""
+    if timezone == "UTC":
+        return UTC
     try:
         return ZoneInfo(timezone)
     except (KeyError, ValueError, OSError) as exc:
+        if not available_timezones():
+            raise ConfigurationError(
+                f"This machine has no database of time zones, so none is known but UTC, and not {timezone!r}; install "
+                "tzdata, be it the system's package or Python's."
+            ) from exc
         raise ConfigurationError(
             f"There is no time zone {timezone!r}; take a name of the IANA database, such as Europe/Berlin or UTC."
         ) from exc
@@ -158,7 +165,7 @@ def _rising(rule: CronSim, last: datetime) -> Iterator[datetime]:
             yield moment
 
 
-def _beginnings(window: Window, start: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+def _beginnings(window: Window, start: datetime, zone: tzinfo) -> Iterator[datetime]:
     """When the clocks show the window's beginning in the day or two after `start`, both times if twice."""
     at = time.fromisoformat(window.begins)
     day: date = start.astimezone(zone).date()
@@ -167,7 +174,7 @@ def _beginnings(window: Window, start: datetime, zone: ZoneInfo) -> Iterator[dat
             yield local.replace(fold=fold).astimezone(UTC)
 
 
-def _shifts(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+def _shifts(start: datetime, end: datetime, zone: tzinfo) -> Iterator[datetime]:
     """The minutes in (start, end] at which the clocks are put forward or back."""
     before = start.replace(second=0, microsecond=0)
     while before < end:
@@ -178,7 +185,7 @@ def _shifts(start: datetime, end: datetime, zone: ZoneInfo) -> Iterator[datetime
         before = after
 
 
-def _offset(moment: datetime, zone: ZoneInfo) -> timedelta | None:
+def _offset(moment: datetime, zone: tzinfo) -> timedelta | None:
     return moment.astimezone(zone).utcoffset()
 
 

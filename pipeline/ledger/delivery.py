@@ -23,6 +23,7 @@ from sqlalchemy import Connection, text
 
 from pipeline.ledger import roster
 from pipeline.ledger.publish import INGEST_QUEUE, WINDOW_PER_WORKER, Doorbell
+from pipeline.ledger.targets import target_of
 from pipeline.ledger.work import OPEN, WorkTable
 from pipeline.records import JobState, Lease, WorkState
 
@@ -50,6 +51,13 @@ class Delivery:
     delivered_at: datetime | None
     error: str | None  # of the last try; why it was given up
     facts: dict[str, Any] | None
+
+    @property
+    def named(self) -> str:
+        """What it is, and where it goes."""
+        if self.kind == "webhook":
+            return f"notice to {self.target}"
+        return f"results to {target_of(self.target, self.format or 'jsonl', self.job_id).results_uri}"
 
     @property
     def condition(self) -> str:
@@ -176,7 +184,8 @@ WHERE d.delivery_id = stale.delivery_id"""
 def write_again(connection: Connection, job_ids: Sequence[int]) -> int:
     """Have the results of these jobs written anew, since their lines have changed; how many deliveries that are.
 
-    Of a job that is being tidied nothing can be written any more: its files are as old as it, and the receiver's. Who is at it loses the lease, and the next try waits until that lease would have ended.
+    Of a job that was tidied nothing can be written any more: those files are the receiver's to mend. Who is at it loses
+    the lease, and the next try waits until that lease would have ended.
     """
     return connection.execute(text(_WRITE_AGAIN), {"jobs": list(job_ids)}).rowcount
 

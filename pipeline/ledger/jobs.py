@@ -191,7 +191,7 @@ def _job(row: dict[str, object]) -> Job:
 def check_remembered(job: Job) -> None:
     """ConfigurationError if what the job did with each photo is forgotten."""
     if job.tidying_at is not None:
-        raise ConfigurationError(f"Of job {job.job_id} {forgotten(job)}.")
+        raise ConfigurationError(f"Of job {job.job_id} {forgotten(job)}; submit it again to know more.")
 
 
 def forgotten(job: Job) -> str:

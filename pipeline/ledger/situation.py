@@ -5,7 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from pipeline.ledger import jobs, limits
+from pipeline.ledger import delivery, jobs, limits
+from pipeline.ledger.delivery import Delivery
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.limits import INGEST_QUEUE, Use, annotate_queue
 from pipeline.ledger.roster import REDRIVER, STARTING, WORKER_SILENT_SECONDS
@@ -118,6 +119,7 @@ class Situation:
     shards: Shards = Shards()
     retries: Retries = Retries()
     full: tuple[Full, ...] = ()  # of the limits that concern the job
+    undelivered: tuple[Delivery, ...] = ()  # of a job that has ended: what has not arrived
 
 
 def gather(connection: Connection, job_id: int) -> Situation:
@@ -140,6 +142,7 @@ def gather(connection: Connection, job_id: int) -> Situation:
         shards=_shards(connection, job),
         retries=_retries(connection, job_id),
         full=_full(connection, job),
+        undelivered=_undelivered(connection, job),
     )
 
 
@@ -238,6 +241,12 @@ def _full(connection: Connection, job: Job) -> tuple[Full, ...]:
         {"mine": INGEST_QUEUE if job.listing and not job.waiting else annotate_queue(job.model), "all": limits.ALL},
     )
     return tuple(Full(**r._mapping) for r in rows if limits.room({r.queue: r.most}, leased, r.queue) <= 0)
+
+
+def _undelivered(connection: Connection, job: Job) -> tuple[Delivery, ...]:
+    if not job.state.ended:
+        return ()
+    return tuple(each for each in delivery.of_job(connection, job.job_id) if each.state is not WorkState.DONE)
 
 
 _RETRIES = text(f"""

@@ -54,9 +54,26 @@ def _ended(s: Situation) -> str | None:
     when = _at(s.job.finished_at, s.now) if s.job.finished_at else "some time ago"
     failed = s.job.count(ItemState.FAILED)
     if s.job.state is JobState.FAILED:
-        return f"failed at {when}: {_bare(s.job.error or 'nobody knows why')}"
+        return f"failed at {when}: {_bare(s.job.error or 'nobody knows why')}{_undelivered(s)}"
     but = f", {failed:,} of them failed" if failed else ""
-    return f"ended at {when}, {s.job.condition.replace('_', ' ')}: {_photos(s.job.total)}{but}"
+    return f"ended at {when}, {s.job.condition.replace('_', ' ')}: {_photos(s.job.total)}{but}{_undelivered(s)}"
+
+
+def _undelivered(s: Situation) -> str:
+    """What of an ended job has not arrived: first what was given up, then what waits."""
+    found = sorted(s.undelivered, key=lambda each: each.state is not WorkState.CANCELLED)
+    if not found:
+        return ""
+    first, others = found[0], len(found) - 1
+    why = f" ({_bare(first.error)})" if first.error else ""
+    more = f", nor did {_count(others, 'other')}" if others else ""
+    if first.state is WorkState.CANCELLED:
+        return f"; its {first.named} will not arrive{why}{more}"
+    if _empty(s.ingest):
+        what = ", and no ingest worker is alive to bring anything"
+    else:
+        what = f", and another try follows at {_at(first.next_attempt_at, s.now)}" if first.error else ""
+    return f"; its {first.named} did not arrive yet{why}{more}{what}"
 
 
 def _ending(s: Situation) -> str | None:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, text
 class Role(StrEnum):
     """What a process is to Postgres. Without a role it is its login: the owner, who migrates and registers models."""
 
-    INGEST = "pictograph_ingest"  # submits jobs and lists sources: writes the ledger, photos and their owners
+    INGEST = "pictograph_ingest"  # submits jobs, lists sources, tidies old jobs: writes the ledger, photos, owners
     WORKER = "pictograph_worker"  # annotates, merges, redrives; redrivers quarantine by the same merge
     API = "pictograph_api"  # reads, as row-level security lets it; writes thumbnails
     ANALYST = "pictograph_analyst"  # reads the views of schema `tags`

@@ -154,6 +154,7 @@ def site(endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """One installation for the tests of a module, ended with it: other tests use the same database."""
     env = environment(
         home=tmp_path_factory.mktemp("unused home"),
+        models=tmp_path_factory.getbasetemp() / "models",  # converted once for all modules
         database_url=endpoints.database_url,
         broker_url=endpoints.broker_url,
         s3_endpoint_url=endpoints.s3_endpoint_url,

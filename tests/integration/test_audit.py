@@ -197,7 +197,7 @@ def test_two_results_of_a_photo_are_found_and_the_better_one_stays(ledger, found
         ledger.execute("ALTER TABLE core.photo_result DROP CONSTRAINT photo_result_pkey")
         ledger.execute(
             "INSERT INTO core.photo_result "
-            "SELECT model_id, photo_id, user_id, content_rev, 0, 10, NULL, '{}', '{}', '{}' "
+            "SELECT model_id, photo_id, user_id, content_rev, 0, 10, NULL, '{}', '{}', '{}', NULL, taken_at "
             "FROM core.photo_result WHERE photo_id = (SELECT min(photo_id) FROM core.photo)"
         )
         assert found().keys() == {"double results"}

@@ -52,7 +52,9 @@ def define(ledger, statement):
         connection.exec_driver_sql(statement.replace("%", "%%"))
 
 
-@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
 @given(photos=PHOTOS, change=CHANGES, most=st.integers(1, 6))
 def test_it_is_what_sorting_everything_gives(way, photos, change, most):
     fill(way, photos)

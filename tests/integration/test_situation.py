@@ -47,6 +47,17 @@ def everybody(say):
         say(queue)
 
 
+def test_what_has_not_arrived_of_a_job_that_ended(ledger, code, everybody):
+    job_id = ledger.list(REFS, notify=("https://example.org/ended", "https://example.org/also"))
+    ledger.tag_all(job_id, "dog")
+    assert "example.org" not in code(job_id)[1]
+    ledger.database.run(ending.finish_jobs)
+    assert code(job_id)[0] == "ended"
+    assert "its notice to https://example.org/ended did not arrive yet, nor did 1 other." in code(job_id)[1]
+    ledger.execute("UPDATE core.delivery SET state = 3")
+    assert code(job_id)[1].endswith(": 12 photos.")
+
+
 def test_who_is_missing(ledger, code, say):
     job_id = ledger.submit()
     assert code(job_id)[0] == "nobody"

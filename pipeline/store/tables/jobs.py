@@ -83,6 +83,7 @@ job_item = Table(
     Column("first_retry_at", Moment),
     Column("next_attempt_at", Moment),
     Column("message", Text),
+    Index("job_item_photo_id_idx", "photo_id"),
     Index("job_item_shard_id_idx", "shard_id", postgresql_where=text("state = 0")),
     Index("job_item_next_attempt_at_idx", "next_attempt_at", postgresql_where=text("state = 1")),
     Index("job_item_failed_idx", "job_id", postgresql_where=text("state = 3")),

@@ -1,5 +1,7 @@
 """When a schedule is due and when a window is open, across clocks that are put forward and back."""
 
+import sys
+import zoneinfo
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -101,6 +103,19 @@ def test_a_window_that_is_none_is_refused(span: str) -> None:
 def test_a_time_zone_that_is_none_is_refused(zone: str) -> None:
     with pytest.raises(ConfigurationError, match="time zone"):
         clock.parse_window("01:00-06:00", zone)
+
+
+def test_without_a_database_of_time_zones_there_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tzdata", None)  # as if it were not installed
+    zoneinfo.reset_tzpath(to=())
+    ZoneInfo.clear_cache()
+    try:
+        with pytest.raises(ConfigurationError, match=r"no database of time zones.* install tzdata"):
+            clock.check_schedule("0 2 * * *", BERLIN, None, SPOTS[0])
+        window = clock.parse_window("01:00-06:00", "UTC")
+        assert clock.next_after("0 2 * * *", "UTC", datetime(2026, 3, 8, tzinfo=UTC), window) is not None
+    finally:
+        zoneinfo.reset_tzpath()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pipeline.ledger.delivery import Delivery
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import Window
 from pipeline.ledger.situation import Breaker, Crew, Full, Listing, Lock, Retries, Shards, Situation, Trouble
@@ -78,6 +79,22 @@ OUTSIDE = a_job(
 )
 CANCELLING = a_job(state=JobState.CANCELLING, cancelled_by="ann@desk")
 PAUSED = a_job(state=JobState.PAUSED, paused_by="ann@desk", paused_at=AGO)
+NOTICE = Delivery(
+    delivery_id=1,
+    event_id="0199",
+    job_id=7,
+    kind="webhook",
+    target="https://example.org/ended",
+    format=None,
+    state=WorkState.PENDING,
+    attempts=1,
+    next_attempt_at=SOON,
+    delivered_at=None,
+    error="The receiver answered 503.",
+    facts=None,
+)
+UNTRIED = replace(NOTICE, kind="results", target="s3://out/{job}.csv", format="csv", attempts=0, error=None)
+GIVEN_UP = replace(UNTRIED, state=WorkState.CANCELLED, error="Given up after 30 tries: There is no bucket out.")
 DONE = {(ItemState.SUCCEEDED, Code.TAGGED): 1997, (ItemState.FAILED, Code.CORRUPT): 3}
 
 CASES = {
@@ -88,6 +105,21 @@ CASES = {
     "ended, failed": (
         {"job": a_job(state=JobState.FAILED, finished_at=AGO - timedelta(days=2), error="There is no bucket b.")},
         "Job 7 failed at 2025-12-31 11:58:00 UTC: There is no bucket b.",
+    ),
+    "ended, and a notice waits": (
+        {"job": a_job(state=JobState.SUCCEEDED, finished_at=AGO, counts={}), "undelivered": (NOTICE,)},
+        "Job 7 ended at 11:58:00 UTC, succeeded: 2,000 photos; its notice to https://example.org/ended did not arrive "
+        "yet (The receiver answered 503), and another try follows at 12:01:00 UTC.",
+    ),
+    "ended, nothing was tried, and nobody is there": (
+        {"job": a_job(state=JobState.SUCCEEDED, finished_at=AGO, counts={}), "undelivered": (UNTRIED,), **NOBODY},
+        "Job 7 ended at 11:58:00 UTC, succeeded: 2,000 photos; its results to s3://out/7.csv did not arrive yet, and "
+        "no ingest worker is alive to bring anything.",
+    ),
+    "ended, failed, and its results were given up": (
+        {"job": a_job(state=JobState.FAILED, finished_at=AGO, error="Too bad."), "undelivered": (NOTICE, GIVEN_UP)},
+        "Job 7 failed at 11:58:00 UTC: Too bad; its results to s3://out/7.csv will not arrive (Given up after 30 "
+        "tries: There is no bucket out), nor did 1 other.",
     ),
     "paused": (
         {"job": PAUSED},
