@@ -58,10 +58,14 @@ def sentences(found: list[Delivery]) -> Iterator[str]:
         yield f"{each.named}: {each.condition}{_more(each)}"
 
 
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"
+
+
 def _more(found: Delivery) -> str:
     if found.state is WorkState.DONE:
         lines = (found.facts or {}).get("lines")
         return f" at {found.delivered_at:%Y-%m-%d %H:%M:%S} UTC" + (f", {lines:,} lines" if lines is not None else "")
     if found.error and found.next_attempt_at and found.state is not WorkState.CANCELLED:
-        return f" at {found.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC; tried {found.attempts} times: {found.error}"
+        return f" at {found.next_attempt_at:%Y-%m-%d %H:%M:%S} UTC; tried {_times(found.attempts)}: {found.error}"
     return f"; {found.error}" if found.error else ""

@@ -188,7 +188,7 @@ class _Watch:
 
     def _nobody(self, job: Job) -> str:
         role = "ingest" if job.listing else "annotate"
-        if self._supervisor is not None:
+        if self._supervisor is not None and self._supervisor.start_if_free():  # else they are another one's, and differ
             return f"Job {job.job_id} waits: no {role} worker has come up; see {self._supervisor.log_of(role)}."
         command = role if job.listing else f"{role} --model {job.model}"
         return f"Job {job.job_id} waits: no worker is there for it; start one with `pictograph worker {command}`."

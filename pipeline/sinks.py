@@ -4,6 +4,7 @@ Nobody sees a file before `commit`, and what was there under its name stays unti
 """
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ from pipeline.sources.s3 import S3Access, translated
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
+_SCRATCH_END = re.compile(r"[0-9a-f]{8}\.part")
 PART_BYTES = 8 * 1024 * 1024  # S3 takes 10,000 parts: 80 GB, or some 150 million lines
 
 
@@ -73,6 +75,7 @@ class LocalFile:
         self._scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         with self._reported():
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._tidy()
             self._file: IO[bytes] = self._scratch.open("xb")
 
     def write(self, data: bytes) -> None:
@@ -90,8 +93,15 @@ class LocalFile:
 
     def abandon(self) -> None:
         """See `Sink.abandon`."""
-        self._file.close()
+        with suppress(OSError):  # a disk that was full is full at closing too, and the file must go all the more
+            self._file.close()
         self._scratch.unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Remove what a process that was killed had written; whoever still writes it has lost its lease."""
+        for name in os.listdir(self.path.parent):
+            if name.startswith(f".{self.path.name}.") and _SCRATCH_END.fullmatch(name, len(self.path.name) + 2):
+                self.path.with_name(name).unlink(missing_ok=True)
 
     @contextmanager
     def _reported(self) -> Iterator[None]:

@@ -57,6 +57,7 @@ ALTER TABLE core.job
     ADD COLUMN pause_reason text,
     ADD COLUMN pause_until timestamptz,
     ADD COLUMN cancelled_by text,
+    ADD COLUMN rested_seconds double precision NOT NULL DEFAULT 0,
     ADD COLUMN rules jsonb NOT NULL DEFAULT '{}',
     ADD COLUMN most_failed_share double precision,
     ADD COLUMN "window" jsonb,
@@ -208,7 +209,7 @@ CREATE POLICY everything ON core.object_event TO {INGEST}, {WORKER}, {ERASER} US
 
 DOWNGRADE = """
 DROP TABLE core.job_entry, core.object_event, core.queue_limit, core.delivery, core.firing, core.job_line;
-ALTER TABLE core.job DROP COLUMN pause_reason, DROP COLUMN pause_until, DROP COLUMN cancelled_by, DROP COLUMN rules,
+ALTER TABLE core.job DROP COLUMN pause_reason, DROP COLUMN pause_until, DROP COLUMN cancelled_by, DROP COLUMN rested_seconds, DROP COLUMN rules,
     DROP COLUMN most_failed_share, DROP COLUMN "window", DROP COLUMN keeps_lines, DROP COLUMN decision_revision,
     DROP COLUMN retry_of, DROP COLUMN schedule_id, DROP COLUMN idempotency_key, DROP COLUMN request_sha256,
     DROP COLUMN tidying_at, DROP COLUMN tidied_at,

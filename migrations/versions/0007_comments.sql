@@ -108,6 +108,7 @@ COMMENT ON COLUMN core.job."paused_at" IS 'Since when. NULL: it is not paused.';
 COMMENT ON COLUMN core.job."pause_reason" IS 'Why. NULL: nobody said, or it is not paused.';
 COMMENT ON COLUMN core.job."pause_until" IS 'When it goes on by itself. NULL: it does not, or it is not paused.';
 COMMENT ON COLUMN core.job."cancelled_by" IS 'Who cancelled it. NULL: nobody.';
+COMMENT ON COLUMN core.job."rested_seconds" IS 'How long it was paused since it began, in pauses that are over.';
 COMMENT ON COLUMN core.job."rules" IS 'Which photos of the source are chosen; {}: all.';
 COMMENT ON COLUMN core.job."most_failed_share" IS 'Share of failed photos above which it is stopped; 0 to 1. NULL: it is not.';
 COMMENT ON COLUMN core.job."window" IS 'Hours in which it may run. NULL: always.';

@@ -54,7 +54,7 @@ GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA tags TO {ANALYST};
 # What counts in a wide slot is counted anew in a narrow one; a downgrade may take its time.
 DOWNGRADE = """
 DROP FUNCTION tags.top_children, tags.newest_photos, tags.newest_with_all, core.known_by, core.newest;
-DROP INDEX IF EXISTS core.job_item_photo_id_idx;
+DROP INDEX IF EXISTS core.job_item_photo_id_idx, core.app_user_deleted_idx;
 DROP INDEX core.photo_result_sha256_idx, core.photo_result_taken_at_idx, core.photo_result_tags_taken_idx;
 CREATE INDEX IF NOT EXISTS photo_result_tags_idx ON core.photo_result USING gin (tags);
 ALTER TABLE core.photo_result DROP COLUMN taken_at;

@@ -125,6 +125,10 @@ def _opened(file: str) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, kept)
 
 
+def _some(n: int, what: str) -> str:
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
+
+
 def _tell(hearing: Hearing, intake: Intake, *, as_json: bool) -> None:
     if as_json:
         emit({**asdict(hearing), **asdict(intake)})
@@ -134,9 +138,9 @@ def _tell(hearing: Hearing, intake: Intake, *, as_json: bool) -> None:
     if hearing.unreadable > len(hearing.named):
         warn(f"{hearing.unreadable - len(hearing.named):,} more messages could not be read.")
     say(
-        f"{hearing.messages:,} messages, {hearing.events:,} events: {intake.created:,} objects came, "
-        f"{intake.removed:,} went, {intake.known:,} events said nothing new."
+        f"{_some(hearing.messages, 'message')}, {_some(hearing.events, 'event')}: {_some(intake.created, 'object')} "
+        f"came, {intake.removed:,} went, {_some(intake.known, 'event')} said nothing new."
     )
     if intake.erased:
-        say(f"{intake.erased:,} events were of erased users' objects, and are forgotten.")
+        say(f"{_some(intake.erased, 'event')} told of erased users' objects, and nothing is kept of that.")
     say("There is nothing to do." if intake.job_id is None else f"Job {intake.job_id} does it.")

@@ -24,8 +24,13 @@ group.add_typer(queues_group, name="queues")
 @queues_group.callback(invoke_without_command=True, epilog="Example: `pictograph queues`")
 def list_queues(ctx: typer.Context, *, as_json: Json = False) -> None:
     """Queues, who serves them, what waits and what is in hand, and limits; without a command, that is all."""
-    if ctx.invoked_subcommand is not None:
-        return
+    if ctx.invoked_subcommand is None:
+        show_queues(as_json=as_json)
+
+
+@queues_group.command("list", epilog="Example: `pictograph queues list`")
+def show_queues(*, as_json: Json = False) -> None:
+    """Queues, who serves them, what waits and what is in hand, and limits; `pictograph queues` says the same."""
     with looking() as connection:
         found = limits.queues(connection)
     if as_json:

@@ -34,7 +34,10 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name."
 def add_schedule(
     source: requests.Place,
     *,
-    name: Annotated[str, typer.Option(help="What it is called: letters, digits, dots, hyphens, underscores.")],
+    name: Annotated[
+        str | None,
+        typer.Option(help="What it is called: letters, digits, dots, hyphens, underscores; unless given, as SOURCE."),
+    ] = None,
     cron: Annotated[str, typer.Option(help="Minute, hour, day of the month, month, day of the week.")],
     timezone: Annotated[str, typer.Option(help="Whose clock: of the IANA database, such as Europe/Berlin.")] = "UTC",
     window: Annotated[
@@ -75,7 +78,8 @@ def add_schedule(
         notify=notify or (),
         max_failed=max_failed,
     )
-    schedule.check_name(name)
+    if name is not None:
+        schedule.check_name(name)
     clock.check_cron(cron)
     order = Order(
         name=name,

@@ -27,13 +27,18 @@ GOING_ON = f"{JobState.CREATED}, {JobState.RUNNING}"
 
 # ---- pauses
 
+# What a pause that ends now adds: how fast photos are tagged is not told by the hours in which nobody was to.
+_RESTED = """
+rested_seconds = rested_seconds + CASE WHEN paused_at IS NULL OR started_at IS NULL THEN 0
+    ELSE extract(epoch FROM clock_timestamp() - greatest(paused_at, started_at)) END"""
 _PAUSE = text(f"""
-UPDATE core.job SET state = {JobState.PAUSED}, paused_by = :by, paused_at = clock_timestamp(), pause_reason = :reason,
+UPDATE core.job SET {_RESTED},
+    state = {JobState.PAUSED}, paused_by = :by, paused_at = clock_timestamp(), pause_reason = :reason,
     pause_until = coalesce(CAST(:until AS timestamptz), clock_timestamp() + make_interval(secs => :seconds))
 WHERE job_id = :job
   AND (state IN ({GOING_ON}) OR state = {JobState.PAUSED} AND starts_with(paused_by, '{OF_A_WINDOW}'))""")
 _LIFTED = f"""
-state = CASE WHEN started_at IS NULL THEN {JobState.CREATED} ELSE {JobState.RUNNING} END,
+{_RESTED}, state = CASE WHEN started_at IS NULL THEN {JobState.CREATED} ELSE {JobState.RUNNING} END,
 paused_by = NULL, paused_at = NULL, pause_reason = NULL, pause_until = NULL"""
 
 

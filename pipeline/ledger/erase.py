@@ -104,7 +104,7 @@ def fence(connection: Connection, user: str) -> int:
 
 
 def _unknown(user: str) -> ConfigurationError:
-    return ConfigurationError(f"There is no user {user!r}; `tags.photo` names the owners of all photos.")
+    return ConfigurationError(f"There is no user {user!r}; `pictograph users list` names all of them.")
 
 
 _LOCK_PHOTOS = text("""

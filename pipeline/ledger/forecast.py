@@ -117,7 +117,8 @@ _SAME_VERSION = """
 SELECT count(*) FROM unnest(CAST(:etags AS text[]), CAST(:sizes AS bigint[])) AS n(etag, size)
 WHERE EXISTS (SELECT FROM core.photo p WHERE p.etag = n.etag AND p.size = n.size AND p.gone_at IS NULL)"""
 _PACE = f"""
-SELECT j.job_id, done.photos, extract(epoch FROM j.finished_at - j.started_at)::float8 AS seconds
+SELECT j.job_id, done.photos,
+       greatest(extract(epoch FROM j.finished_at - j.started_at)::float8 - j.rested_seconds, 0.001) AS seconds
 FROM core.job j CROSS JOIN LATERAL (
     SELECT sum(c.photos)::bigint AS photos FROM core.job_count c
     WHERE c.job_id = j.job_id AND c.state IN ({ItemState.SUCCEEDED}, {ItemState.FAILED}) AND c.code <> {Code.GONE}) done

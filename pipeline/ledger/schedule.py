@@ -23,6 +23,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -35,6 +36,7 @@ from pipeline.ledger.targets import JOB
 from pipeline.records import JobState
 
 MOST_LATE = timedelta(hours=24)
+MOST_OF_SOURCE = 40  # characters of it in a name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -71,7 +73,7 @@ class Firing:
 class Order:
     """What somebody wants to be done by the clock."""
 
-    name: str
+    name: str | None  # None: after its source
     cron: str
     timezone: str
     window: Window | None  # of its jobs as well
@@ -88,6 +90,14 @@ def check_name(name: str) -> None:
         )
 
 
+def _name_after(connection: Connection, source: str) -> str:
+    """A name that is free: what the source ends with, and a number where others are called so."""
+    words = re.sub(r"[^A-Za-z0-9]+", "-", source.rstrip("/").removeprefix("s3://"))[-MOST_OF_SOURCE:].strip("-")
+    stem = words or "schedule"
+    taken = set(connection.execute(text("SELECT name FROM core.schedule WHERE removed_at IS NULL")).scalars())
+    return next(name for n in count(1) if (name := stem if n == 1 else f"{stem}-{n}") not in taken)
+
+
 _ADD = """
 INSERT INTO core.schedule (name, cron, timezone, "window", request, next_at, created_by)
 VALUES (:name, :cron, :timezone, CAST(:window AS jsonb), CAST(:request AS jsonb), :next_at, :by)
@@ -100,7 +110,8 @@ def add(connection: Connection, order: Order, now: datetime | None = None) -> Sc
     Raises:
         ConfigurationError: it could never run, its outputs would overwrite each other, or its name is taken.
     """
-    check_name(order.name)
+    name = order.name if order.name is not None else _name_after(connection, order.request.source)
+    check_name(name)
     moment = now or _now(connection)
     clock.check_schedule(order.cron, order.timezone, order.window, moment)
     for output in order.request.outputs:
@@ -115,7 +126,7 @@ def add(connection: Connection, order: Order, now: datetime | None = None) -> Sc
         raise ConfigurationError(f"--cron {order.cron!r} would never run inside of its window; widen one of the two.")
     request = replace(order.request, window=order.window)
     values = {
-        "name": order.name,
+        "name": name,
         "cron": order.cron,
         "timezone": order.timezone,
         "window": order.window and json.dumps(asdict(order.window)),
@@ -124,8 +135,8 @@ def add(connection: Connection, order: Order, now: datetime | None = None) -> Sc
         "by": order.by,
     }
     if connection.execute(text(_ADD), values).scalar() is None:
-        raise ConfigurationError(f"There is a schedule {order.name!r} already; remove it first, or take another name.")
-    return find(connection, order.name)
+        raise ConfigurationError(f"There is a schedule {name!r} already; remove it first, or take another name.")
+    return find(connection, name)
 
 
 _COLUMNS = 'schedule_id, name, cron, timezone, "window", request, next_at, created_by, created_at'

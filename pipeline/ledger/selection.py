@@ -98,7 +98,7 @@ def check(connection: Connection, source: str) -> None:
     if about.what == USER:
         query = text("SELECT FROM core.app_user WHERE name = :name AND deleted_at IS NULL")
         if connection.execute(query, {"name": about.name}).first() is None:
-            raise ConfigurationError(f"There is no user {about.name!r}; `tags.photo` names the owners of all photos.")
+            raise ConfigurationError(f"There is no user {about.name!r}; `pictograph users list` names all of them.")
 
 
 def record_selected(
@@ -192,8 +192,9 @@ def _left_alone(connection: Connection, job: Job, failed_job: int) -> list[str]:
             "that are gone; run the job over its source again for those."
         )
     if row.hopeless and job.scope is not Scope.ALL:
+        anyway = "`--scope all`" if job.retry_of is None else f"`pictograph jobs retry {failed_job} --all`"
         notes.append(
             f"{row.hopeless:,} failures of job {failed_job} are of bytes that cannot be tagged, and those have not "
-            "changed; `--scope all` tries them all the same."
+            f"changed; {anyway} tries them all the same."
         )
     return notes

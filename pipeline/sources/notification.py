@@ -31,6 +31,7 @@ _CAME = "ObjectCreated:"
 _WENT = ("ObjectRemoved:", "LifecycleExpiration:")
 _CUT_OFF = "no JSON"  # stands for what cannot be read: a text that is a message itself must be JSON
 _HEX = re.compile(r"[0-9A-F]+")
+_NOT_BLANK = re.compile(r"\S")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,13 +98,12 @@ def _is_json(text: str) -> bool:
 def _values(text: str) -> list[Any] | None:
     """The JSON values of a text, an array's elements apart, as far as they can be read; None: not even the first."""
     decoder, at, values = json.JSONDecoder(), 0, list[Any]()
-    while rest := text[at:].lstrip():
+    while (found := _NOT_BLANK.search(text, at)) is not None:
         try:
-            value, length = decoder.raw_decode(rest)
+            value, at = decoder.raw_decode(text, found.start())
         except (ValueError, RecursionError):
             return [*values, _CUT_OFF] if values else None
         values += value if isinstance(value, list) else [value]
-        at = len(text) - len(rest) + length
     return values
 
 

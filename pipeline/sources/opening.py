@@ -29,6 +29,8 @@ def kind_of(source: str) -> tuple[str, str]:
     Raises:
         SourceError: it is none of them.
     """
+    if not source.strip():  # a shell's unset variable: its path would be the folder that one happens to stand in
+        raise SourceError(f"SOURCE is empty; name s3://bucket/prefix, a folder (here: .), or {_FILES}.")
     if source.startswith("s3://"):
         bucket, key = parse_uri(source)
         return _kind_of_file(key.rpartition("/")[2]) or "s3", f"s3://{bucket}/{key}"

@@ -16,7 +16,10 @@ ASK_SECONDS = 0.2
 REPLACED = ("photo_result_tags_idx",)  # served until what replaces them was whole
 
 #: On tables without partitions, where nothing can be declared: name, and where it is.
-PLAIN = (("job_item_photo_id_idx", "core.job_item (photo_id)"),)
+PLAIN = (
+    ("job_item_photo_id_idx", "core.job_item (photo_id)"),
+    ("app_user_deleted_idx", "core.app_user (user_id) WHERE deleted_at IS NOT NULL"),
+)
 
 # Declared and not whole: with the partitions that have no index attached to it yet.
 _MISSING = text("""

@@ -1,5 +1,6 @@
 """A site: real servers, real workers as processes, and the command line as its users call it."""
 
+import io
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 
-from pictograph import samples
+from pictograph import cli, samples
 from pictograph.stack import Endpoints
 from pipeline.settings import PREFIX
 from pipeline.sources.s3 import S3Access
@@ -27,6 +29,7 @@ from pipeline.store.totals import differences
 UPLOADS_AT_ONCE = 8
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "pictograph"]
+QUICK = {"jobs", "queues", "schedule", "users"}  # they read or order something, and return
 WEBHOOK_SECRET = "a secret that is long enough to sign"
 PATIENCE_SECONDS = 240  # for a command or what it brings about, on a machine that may be slow and busy
 
@@ -63,6 +66,23 @@ def run(
     )
 
 
+def run_inside(arguments: tuple[object, ...], env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command, to its end, in this process: to start another one takes a second or two each time."""
+    command = ["pictograph", *map(str, arguments)]
+    out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", newline="", write_through=True) for _ in range(2))
+    at_the_end = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.setattr(os, "environ", env)
+            patch.setattr(sys, "argv", command)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+    finally:
+        signal.signal(signal.SIGTERM, at_the_end)
+    said, complained = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(command, int(ended.value.code or 0), said, complained)
+
+
 def wait_for(what: Callable[[], Any]) -> Any:
     """What `what` returns as soon as it is true."""
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -91,9 +111,13 @@ class Site:
         """A command, to its end; `settings` replace those of the site."""
         return run(arguments, {**self.env, **{PREFIX + k.upper(): str(v) for k, v in settings.items()}})
 
+    def ask(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        """Like `run`, for a command that is quick and starts nothing."""
+        return run_inside(arguments, self.env)
+
     def report(self, *arguments: object, status: int = 0) -> dict[str, Any]:
         """The last line of a command's --json."""
-        done = self.run(*arguments, "--json")
+        done = (self.ask if arguments[0] in QUICK else self.run)(*arguments, "--json")
         assert done.returncode == status, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

@@ -23,17 +23,17 @@ def test_a_job_rests_and_goes_on(site, submitted):
     assert paused["state"] in ("pausing", "paused")
     assert (paused["paused_by"], paused["changed"]) == ("ann", True)
     wait_for(lambda: state(site, submitted) == "paused")
-    assert "was paused before, by ann at" in site.run("jobs", "pause", submitted).stdout
+    assert "was paused before, by ann at" in site.ask("jobs", "pause", submitted).stdout
     why = site.report("jobs", "why", submitted)
     assert (why["job"], why["reason"], why["moves"]) == (int(submitted), "paused", False)
-    assert why["sentence"] == site.run("jobs", "why", submitted).stdout.strip()
+    assert why["sentence"] == site.ask("jobs", "why", submitted).stdout.strip()
     assert f"`pictograph jobs resume {submitted}`" in why["sentence"]
-    assert " paused " in site.run("jobs", "list", "--limit", "1").stdout
-    assert site.run("jobs", "resume", submitted).stdout == f"Job {submitted} goes on.\n"
+    assert " paused " in site.ask("jobs", "list", "--limit", "1").stdout
+    assert site.ask("jobs", "resume", submitted).stdout == f"Job {submitted} goes on.\n"
     wait_for(lambda: state(site, submitted) == "succeeded")
     assert site.report("jobs", "show", submitted)["counts"]["total"] == 320
     assert site.report("jobs", "why", submitted)["reason"] == "ended"
-    refused = site.run("jobs", "pause", submitted)
+    refused = site.ask("jobs", "pause", submitted)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "has ended (succeeded)" in refused.stderr
 
@@ -59,7 +59,7 @@ def test_who_watches_a_job_is_told_that_it_rests(site, many, tmp_path):
 
 def test_a_job_that_nobody_knows(site):
     for command in ("why", "pause", "resume"):
-        done = site.run("jobs", command, "999999")
+        done = site.ask("jobs", command, "999999")
         assert (done.returncode, done.stdout) == (2, "")
         assert "There is no job 999999" in done.stderr
 
@@ -84,7 +84,7 @@ def test_what_is_found_names_the_command_that_repairs_it(site, photos, tmp_path)
         assert finding["repair"] == "pictograph repair totals"
         repaired = site.run(*finding["repair"].split()[1:])
         assert repaired.stdout == f"Repaired: {finding['count']:,} rows of totals.\n"
-        assert site.run("repair", "totals").stdout == "Nothing was wrong.\n"
+        assert site.ask("repair", "totals").stdout == "Nothing was wrong.\n"
     finally:
         site.access.client().delete_bucket(Bucket="looked-after")
 
@@ -93,7 +93,7 @@ def test_an_operator_has_the_last_word(site, many, tmp_path):
     """Limits, a pause that ends by itself, an urgent job, an end for good, and another try of what failed."""
     queue = site.report("queues")["queue"]
     assert queue == "all"
-    (annotate,) = [line.split()[0] for line in site.run("queues").stdout.splitlines() if line.startswith("annotate.")]
+    (annotate,) = [line.split()[0] for line in site.ask("queues").stdout.splitlines() if line.startswith("annotate.")]
     assert site.report("queues", "limit", annotate, "0", "--by", "ann")["most"] == 0
     job_id = str(site.report("tag", many, "--scope", "all", "--no-wait")["job"])
     why = wait_for(lambda: (said := site.report("jobs", "why", job_id))["reason"] == "limited" and said)
@@ -108,14 +108,14 @@ def test_an_operator_has_the_last_word(site, many, tmp_path):
     cancelled = site.report("jobs", "cancel", job_id, "--by", "bob")
     assert (cancelled["state"], cancelled["cancelled_by"]) == ("cancelled", "bob")
     assert (cancelled["counts"]["total"], cancelled["counts"]["cancelled"]) == (320, 320)
-    assert site.run("queues", "unlimit", annotate).stdout == f"The limit of queue {annotate} is lifted.\n"
-    assert "cancelled by bob" in site.run("jobs", "show", job_id).stdout
+    assert site.ask("queues", "unlimit", annotate).stdout == f"The limit of queue {annotate} is lifted.\n"
+    assert "cancelled by bob" in site.ask("jobs", "show", job_id).stdout
     assert site.differences() == 0
     for command in (("cancel",), ("pause",), ("resume",), ("priority", "1")):
-        refused = site.run("jobs", command[0], job_id, *command[1:])
+        refused = site.ask("jobs", command[0], job_id, *command[1:])
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "has ended (cancelled)" in refused.stderr
-    assert "has no photo that failed" in site.run("jobs", "retry", job_id).stderr
+    assert "has no photo that failed" in site.ask("jobs", "retry", job_id).stderr
 
     folder = tmp_path / "broken" / "ann"
     folder.mkdir(parents=True)
@@ -127,4 +127,4 @@ def test_an_operator_has_the_last_word(site, many, tmp_path):
     assert none["counts"]["total"] == 0  # the same bytes are as corrupt as they were
     again = site.report("jobs", "retry", first["job"], "--all")
     assert (again["counts"]["total"], again["reasons"]) == (3, {"corrupt": 3})
-    assert f"tries again what failed in job {first['job']}" in site.run("jobs", "show", again["job"]).stdout
+    assert f"tries again what failed in job {first['job']}" in site.ask("jobs", "show", again["job"]).stdout

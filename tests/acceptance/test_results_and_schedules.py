@@ -4,22 +4,15 @@ import csv
 import hashlib
 import hmac
 import json
-import os
 import shutil
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from pictograph.cli import app
-from pipeline.errors import ConfigurationError
-from pipeline.settings import PREFIX
 from tests.acceptance.conftest import WEBHOOK_SECRET, Site, wait_for
 
 
@@ -66,27 +59,7 @@ def album(tmp_path: Path, photos: list[Path]) -> Path:
     return folder
 
 
-@pytest.fixture
-def ask(site: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """A command in this process: to start another one takes a second each time."""
-    for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        monkeypatch.delenv(name)
-    for name, value in site.env.items():
-        if name.startswith(PREFIX):
-            monkeypatch.setenv(name, value)
-    return lambda *words: CliRunner().invoke(app, [*map(str, words)])
-
-
-def last(done: Result) -> dict[str, Any]:
-    """The last line of a command's --json."""
-    assert done.exit_code == 0, done.output
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def test_results_and_notices_are_delivered(
-    site: Site, ask: Callable[..., Result], album: Path, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_results_and_notices_are_delivered(site: Site, album: Path, receiver: Receiver, tmp_path: Path) -> None:
     site.new_bucket("results")
     notify = f"http://127.0.0.1:{receiver.server_address[1]}/ended"
     where = tmp_path / "out"
@@ -107,7 +80,7 @@ def test_results_and_notices_are_delivered(
     assert said["every_photo_accounted_for"] is True
     assert said["results"]["sha256"] == hashlib.sha256(written).hexdigest()
     # Everybody who asks is told the same, whatever the way.
-    assert ask("jobs", "results", job).stdout_bytes == written
+    assert site.ask("jobs", "results", job).stdout.encode() == written
     stored = site.access.client().get_object(Bucket="results", Key=f"night/{job}/results.jsonl")
     assert stored["Body"].read() == written
 
@@ -117,31 +90,29 @@ def test_results_and_notices_are_delivered(
     assert headers["webhook-signature"] == f"v1,{b64encode(digest).decode()}"
     told = json.loads(body)["data"]
     assert (told["job"], told["state"], told["counts"]["total"]) == (job, "succeeded_with_errors", 6)
-    assert ask("jobs", "show", job).stdout.count(": delivered at ") == 4
+    assert site.ask("jobs", "show", job).stdout.count(": delivered at ") == 4
 
 
-def test_a_schedule_fires_once_for_what_was_missed(
-    site: Site, ask: Callable[..., Result], album: Path, tmp_path: Path
-) -> None:
+def test_a_schedule_fires_once_for_what_was_missed(site: Site, album: Path, tmp_path: Path) -> None:
     add = ("schedule", "add", "--name", "nightly", "--cron", "*/10 * * * *", "--user", "ann")
-    added = last(ask(*add, album, "--output", f"{tmp_path}/{{job}}.jsonl", "--json"))
+    added = site.report(*add, album, "--output", f"{tmp_path}/{{job}}.jsonl")
     assert added["request"]["source"] == str(album)
     # An hour without any redriver: the times of that hour are due together.
     site.rows("UPDATE core.schedule SET next_at = next_at - interval '1 h' WHERE name = 'nightly' RETURNING 1")
     wait_for(lambda: site.rows("SELECT FROM core.firing"))
-    fired = last(ask("schedule", "history", "nightly", "--json"))
+    fired = site.report("schedule", "history", "nightly")
     assert fired["missed"] in (5, 6)
     written = tmp_path / f"{fired['job_id']}.jsonl"
     wait_for(written.exists)
     assert len(written.read_text().splitlines()) == 6
 
-    again = last(ask("schedule", "run-now", "nightly", "--json"))
+    again = site.report("schedule", "run-now", "nightly")
     wait_for((tmp_path / f"{again['job_id']}.jsonl").exists)
     assert site.differences() == 0
-    assert last(ask("schedule", "list", "--json"))["name"] == "nightly"
-    assert last(ask("schedule", "remove", "nightly", "--json")) == {"removed": "nightly"}
-    assert ask("schedule", "list").stdout.startswith("There are no schedules")
-    assert ask("schedule", "history").stdout.count("job ") == 2
+    assert site.report("schedule", "list")["name"] == "nightly"
+    assert site.report("schedule", "remove", "nightly") == {"removed": "nightly"}
+    assert site.ask("schedule", "list").stdout.startswith("There are no schedules")
+    assert site.ask("schedule", "history").stdout.count("job ") == 2
 
 
 @pytest.mark.parametrize(
@@ -152,10 +123,8 @@ def test_a_schedule_fires_once_for_what_was_missed(
         (("tag", "--notify", "http://example.org/", "{album}"), "not https"),
     ],
 )
-def test_wrong_use_is_one_sentence(
-    ask: Callable[..., Result], album: Path, arguments: tuple[str, ...], says: str
-) -> None:
-    done = ask(*(each.replace("{album}", str(album)) for each in arguments))
-    assert isinstance(done.exception, ConfigurationError), done.output  # of which `main` makes exit status 2
-    assert says in str(done.exception)
-    assert "\n" not in str(done.exception)
+def test_wrong_use_is_one_sentence(site: Site, album: Path, arguments: tuple[str, ...], says: str) -> None:
+    done = site.ask(*(each.replace("{album}", str(album)) for each in arguments))
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1

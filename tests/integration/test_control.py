@@ -233,6 +233,31 @@ def test_a_pause_ends_by_the_databases_clock(ledger):
     assert keep_hours(ledger) == ([], [])
 
 
+def test_the_time_in_which_a_job_rested_is_kept_apart(ledger):
+    job_id, fresh = ledger.list(REFS), ledger.submit()
+    assert keep_hours_shut(ledger, job_id) == [job_id]
+    ledger.execute("UPDATE core.job SET paused_at = paused_at - interval '1 h', started_at = now() - interval '2 h'")
+    pause(ledger, job_id)  # an operator's pause takes the place of the window's
+    ledger.execute(
+        "UPDATE core.job SET paused_at = now() - interval '3 h', \"window\" = NULL WHERE job_id = :job", job=job_id
+    )
+    assert resume(ledger, job_id)
+    assert 3 * 3600 <= rested(ledger, job_id) < 3 * 3600 + 600  # one hour, and the two since it was started
+    ledger.execute("UPDATE core.job SET started_at = NULL WHERE job_id = :job", job=fresh)
+    pause(ledger, fresh)
+    assert resume(ledger, fresh)
+    assert rested(ledger, fresh) == 0
+
+
+def keep_hours_shut(ledger, job_id):
+    _set_window(ledger, job_id, shut(ledger))
+    return keep_hours(ledger)[1]
+
+
+def rested(ledger, job_id):
+    return ledger.one("SELECT rested_seconds FROM core.job WHERE job_id = :job", job=job_id)
+
+
 def test_a_pause_that_is_over_before_it_begins_and_one_in_a_windows_name_are_refused(ledger):
     job_id = ledger.list(REFS)
     with pytest.raises(ConfigurationError, match="is over; name a later time"):

@@ -156,6 +156,8 @@ def test_the_time_is_that_of_jobs_of_the_same_model_or_unknown(ledger, known):
     assert (found.pace.jobs, found.pace.photos) == ((known,), 11)
     assert found.pace.photos_per_s == pytest.approx(11 / 4)
     assert found.seconds == pytest.approx(3 * 4 / 11)
+    ledger.execute("UPDATE core.job SET rested_seconds = 3")
+    assert look(ledger, place()).pace.photos_per_s == pytest.approx(11)  # while it rested nobody was to tag
     other = ledger.register("other")
     request = JobRequest(kind="s3", source=f"{BUCKET}/", user_rule="{user}/{photo}")
     unknown = forecast.forecast(ledger.database, request, other.model_id, place(), 3)

@@ -160,6 +160,12 @@ def test_what_could_not_work_is_refused(ledger, facts, says):
     assert ledger.one("SELECT count(*) FROM core.schedule") == 0
 
 
+def test_who_gives_no_name_gets_one_after_the_source(ledger):
+    sources = ["s3://photos/2026/", "s3://photos/2026", "s3://\u00e9/" + "x" * 80, "/", "ledger:photos"]
+    names = [add(ledger, name=None, request=replace(REQUEST, source=source)).name for source in sources]
+    assert names == ["photos-2026", "photos-2026-2", "x" * 40, "schedule", "ledger-photos"]
+
+
 def test_a_name_is_taken_until_its_schedule_is_removed(ledger):
     add(ledger)
     with pytest.raises(ConfigurationError, match="already"):

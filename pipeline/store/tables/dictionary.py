@@ -122,6 +122,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "pause_reason": "Why. NULL: nobody said, or it is not paused.",
         "pause_until": "When it goes on by itself. NULL: it does not, or it is not paused.",
         "cancelled_by": "Who cancelled it. NULL: nobody.",
+        "rested_seconds": "How long it was paused since it began, in pauses that are over.",
         "rules": "Which photos of the source are chosen; {}: all.",
         "most_failed_share": "Share of failed photos above which it is stopped; 0 to 1. NULL: it is not.",
         "window": "Hours in which it may run. NULL: always.",

@@ -48,6 +48,7 @@ job = Table(
     Column("pause_reason", Text),
     Column("pause_until", Moment),
     Column("cancelled_by", Text),
+    Column("rested_seconds", Double, nullable=False, server_default=text("0")),
     Column("rules", JSONB, nullable=False, server_default=text("'{}'")),
     Column("most_failed_share", Double),
     Column("window", JSONB),

@@ -35,6 +35,8 @@ app_user = Table(
     created(),
     Column("deleted_at", Moment),
     Column("consent", Boolean),
+    # Whoever shows many photos leaves out those of the few users who are being erased.
+    Index("app_user_deleted_idx", "user_id", postgresql_where=text("deleted_at IS NOT NULL")),
     comment="An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again. consent: "
     "whether others may see this user's photos; NULL: never asked, which counts as no.",
 )
