@@ -404,7 +404,7 @@ COMMENT ON COLUMN tags.photo."key" IS 'Its key there, or its absolute path.';
 COMMENT ON COLUMN tags.photo."taken_at" IS 'When it was taken, as well as is known.';
 COMMENT ON COLUMN tags.photo."taken_from" IS 'Who says so: exif, manifest, or object (the time of the object, where nobody knew better).';
 COMMENT ON COLUMN tags.photo."listed_at" IS 'When it was first listed.';
-COMMENT ON COLUMN tags.photo."outcome" IS 'tagged, abstained (seen, nothing certain enough), failed, or awaiting (no result of this model yet).';
+COMMENT ON COLUMN tags.photo."outcome" IS 'tagged (also where the policy hides every tag), abstained (seen, nothing certain enough), failed, or awaiting (no result of this model yet).';
 COMMENT ON COLUMN tags.photo."reason" IS 'Why it failed; see tags.reason. NULL: it has not.';
 COMMENT ON COLUMN tags.photo."headline_node" IS 'Node of the headline. NULL as headline.';
 COMMENT ON COLUMN tags.photo."headline_wnid" IS 'Synset id of the headline. NULL as headline.';
@@ -422,7 +422,7 @@ COMMENT ON COLUMN tags.photo_all_models."key" IS 'Its key there, or its absolute
 COMMENT ON COLUMN tags.photo_all_models."taken_at" IS 'When it was taken, as well as is known.';
 COMMENT ON COLUMN tags.photo_all_models."taken_from" IS 'Who says so: exif, manifest, or object (the time of the object, where nobody knew better).';
 COMMENT ON COLUMN tags.photo_all_models."listed_at" IS 'When it was first listed.';
-COMMENT ON COLUMN tags.photo_all_models."outcome" IS 'tagged, abstained (seen, nothing certain enough), failed, or awaiting (no result of this model yet).';
+COMMENT ON COLUMN tags.photo_all_models."outcome" IS 'tagged (also where the policy hides every tag), abstained (seen, nothing certain enough), failed, or awaiting (no result of this model yet).';
 COMMENT ON COLUMN tags.photo_all_models."reason" IS 'Why it failed; see tags.reason. NULL: it has not.';
 COMMENT ON COLUMN tags.photo_all_models."headline_node" IS 'Node of the headline. NULL as headline.';
 COMMENT ON COLUMN tags.photo_all_models."headline_wnid" IS 'Synset id of the headline. NULL as headline.';
@@ -508,7 +508,7 @@ COMMENT ON COLUMN tags.category_total_all_models."mass" IS 'Expected photos: sum
 COMMENT ON VIEW tags.job IS 'Jobs and what became of their photos. Grain: one row per job. total = open + tagged + abstained + failed + skipped_unchanged + duplicate + excluded + cancelled + erased, always.';
 COMMENT ON COLUMN tags.job."job_id" IS 'The job.';
 COMMENT ON COLUMN tags.job."kind" IS 'Kind of its source: s3, folder, manifest, csv, inventory, events; ledger and decide: photos of the ledger.';
-COMMENT ON COLUMN tags.job."source" IS 'Where its photos come from, as it was asked for.';
+COMMENT ON COLUMN tags.job."source" IS 'Where its photos come from, as it was asked for; the name of a user who is being erased is left out.';
 COMMENT ON COLUMN tags.job."model" IS 'Name of the model it is pinned to.';
 COMMENT ON COLUMN tags.job."model_id" IS 'The model it is pinned to.';
 COMMENT ON COLUMN tags.job."scope" IS 'Which photos: missing, failed, stale or all.';

@@ -115,8 +115,9 @@ FROM core.photo p JOIN core.app_user u USING (user_id) JOIN core.bucket b USING 
 LEFT JOIN core.photo_result r ON r.model_id = m.model_id AND r.photo_id = p.photo_id
 LEFT JOIN tags.reason s ON s.code = r.outcome
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, r.headline) AND e.hidden
-LEFT JOIN core.category c ON c.node = CASE WHEN e.hidden IS NULL THEN r.headline
-                                           WHEN e.shown_as = ANY (r.tags) THEN e.shown_as END
+LEFT JOIN core.active_effect o ON (o.taxonomy_id, o.node) = (m.taxonomy_id, coalesce(e.shown_as, r.headline))
+LEFT JOIN core.category c ON c.node = coalesce(e.shown_as, r.headline) AND c.node = ANY (r.tags)
+                         AND NOT coalesce(r.tags && o.owed_to, false)
 WHERE u.deleted_at IS NULL AND p.gone_at IS NULL AND m.dropped_at IS NULL;
 
 CREATE VIEW tags.photo WITH (security_barrier) AS
@@ -206,7 +207,11 @@ SELECT * FROM tags.category_total_all_models
 WHERE model_id = (SELECT model_id FROM core.active_model);
 
 CREATE VIEW tags.job AS
-SELECT j.job_id, j.kind, j.source, m.name AS model, j.model_id, j.scope, j.priority,
+SELECT j.job_id, j.kind,
+       CASE WHEN j.kind = 'ledger' AND j.source LIKE 'user:%' AND EXISTS (
+           SELECT FROM core.app_user u WHERE u.name = substr(j.source, 6) AND u.deleted_at IS NOT NULL)
+           THEN 'user:' ELSE j.source END AS source,
+       m.name AS model, j.model_id, j.scope, j.priority,
        CASE j.state WHEN 0 THEN 'created' WHEN 1 THEN 'running' WHEN 2 THEN 'paused' WHEN 3 THEN 'cancelling'
                     WHEN 10 THEN 'succeeded' WHEN 11 THEN 'succeeded_with_errors' WHEN 12 THEN 'failed'
                     WHEN 13 THEN 'cancelled' END AS state,
@@ -318,8 +323,12 @@ LEFT JOIN (SELECT kind, count(*) AS rows FROM tags.incoherence GROUP BY 1) AS n 
 
 -- ---- functions
 
+-- category_id and nodes_below read tables and are called IMMUTABLE all the same, so that a word in a query is looked up
+-- once, when the query is planned: STABLE, it was looked up for every row that a condition meets, a millisecond each.
+-- Price: a prepared query keeps what it found, across a promotion or a new policy, until its session ends. What
+-- is hidden since is hidden by the views themselves.
 CREATE FUNCTION tags.category_id(category text) RETURNS smallint
-LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     wanted text := lower(replace(btrim(category), '_', ' '));
     taxonomy smallint := (SELECT m.taxonomy_id FROM core.active_model m);
@@ -330,7 +339,7 @@ BEGIN
         found := ARRAY(SELECT c.node FROM core.category c WHERE c.wnid = wanted AND NOT c.area_only);
     ELSE
         found := ARRAY(SELECT c.node FROM core.category c
-                       WHERE NOT c.area_only AND (lower(c.name) = wanted OR position(
+                       WHERE NOT c.area_only AND wanted !~ '[|]' AND (lower(c.name) = wanted OR position(
                            '|' || wanted || '|' IN
                            '|' || replace(lower(array_to_string(c.lemmas, '|')), '_', ' ') || '|') > 0));
     END IF;
@@ -375,14 +384,14 @@ FROM (SELECT name, max(share) AS share FROM alike GROUP BY 1 HAVING max(share) >
 $$;
 
 CREATE FUNCTION tags.nodes_below(category text) RETURNS smallint[]
-LANGUAGE sql STABLE STRICT SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE STRICT SECURITY DEFINER COST 10000 SET search_path = pg_catalog, pg_temp AS $$
 SELECT array_agg(t.descendant ORDER BY t.descendant) FROM core.category_closure t
 WHERE t.ancestor = (SELECT tags.category_id(category)) AND t.taxonomy_id = (SELECT m.taxonomy_id FROM core.active_model m)
   AND NOT EXISTS (SELECT FROM core.active_effect e WHERE (e.taxonomy_id, e.node) = (t.taxonomy_id, t.descendant)
                   AND e.hidden)
 $$;
 
--- Plain expressions, so that they are put in the query's place: nodes_below is then asked once, by the index on node.
+-- Plain expressions, so that they are put in the query's place: what nodes_below finds is then a constant of the plan.
 CREATE FUNCTION tags.descends_from(node smallint, category text) RETURNS boolean
 LANGUAGE sql STABLE AS $$ SELECT node = ANY (tags.nodes_below(category)) $$;
 
@@ -402,6 +411,9 @@ DECLARE
     owed smallint[] := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e
                              WHERE e.taxonomy_id = active.taxonomy_id AND e.node = ANY (wanted));
 BEGIN
+    IF cardinality(categories) = 0 THEN
+        RAISE EXCEPTION 'No category is named.' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     RETURN QUERY
     SELECT r.photo_id, u.name, b.uri, p.key, p.taken_at, (
         SELECT min(round((r.masses[array_position(r.nodes, w)] - coalesce((

@@ -13,6 +13,7 @@ import typer
 from pictograph.cli.connect import ready
 from pictograph.cli.console import STYLE, Json, emit, say
 from pictograph.cli.moments import moment, seconds
+from pictograph.cli.request import check
 from pictograph.cli.tag import run_job
 from pictograph.follow import report
 from pictograph.places import DATABASE
@@ -20,7 +21,7 @@ from pictograph.supervisor import Supervisor
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import control, ending, jobs
 from pipeline.ledger.jobs import Job
-from pipeline.ledger.targets import check_outputs, parse_output
+from pipeline.ledger.targets import parse_output
 from pipeline.records import ItemState, JobState
 from pipeline.store.roles import Role
 from pipeline.store.session import Database
@@ -143,7 +144,7 @@ def retry_job(
         before = database.run(lambda c: jobs.find(c, job_id))
         failed = len(database.run(lambda c: jobs.failures(c, job_id, limit=1)))
         request = control.retry_of(before, failed=failed, everything=everything, outputs=outputs)
-        check_outputs(found, request)
+        check(found, request)
         new = database.run(lambda c: jobs.submit(c, request, before.model_id))
         if no_wait:
             job = database.run(lambda c: jobs.find(c, new))

@@ -136,10 +136,17 @@ def run_schedule(name: Name, *, as_json: Json = False) -> None:
     """Start the schedule's job now, unless one is under way; its times stay as they are."""
     with writing(Role.INGEST) as connection:
         fired = schedule.run_now(connection, name, whoami())
+        window = schedule.find(connection, name).window
+    opens = clock.opens_next(window, fired.due_at) if window else None
     if as_json:
         emit(asdict(fired))
-    else:
+    elif opens is None:
         say(f"Job {fired.job_id} is submitted; `pictograph jobs show {fired.job_id}` tells how it goes.")
+    else:
+        say(
+            f"Job {fired.job_id} is submitted, and rests until its window opens at {_moment(opens)}; "
+            f"`pictograph jobs resume {fired.job_id} --ignore-window` lets it go on now."
+        )
 
 
 @schedule_group.command("history", epilog="Example: `pictograph schedule history nightly`")

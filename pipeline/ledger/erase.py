@@ -113,11 +113,9 @@ ORDER BY photo_id LIMIT :photos FOR UPDATE""")
 _RESULTS = text("SELECT count(*) FROM core.photo_result r JOIN forgotten USING (photo_id)")
 _THUMBNAILS = text("DELETE FROM core.thumbnail t USING forgotten f WHERE t.photo_id = f.photo_id")
 
-# By job and photo, as the primary key is: there is no index by photo alone, which every listing would have to pay for.
 _ITEMS = text(f"""
 WITH mine AS MATERIALIZED (
-    SELECT i.job_id, i.photo_id FROM core.job j CROSS JOIN forgotten f
-    JOIN core.job_item i ON i.job_id = j.job_id AND i.photo_id = f.photo_id
+    SELECT i.job_id, i.photo_id FROM core.job_item i JOIN forgotten f ON f.photo_id = i.photo_id
     ORDER BY i.job_id, i.photo_id FOR UPDATE OF i
 ), gone AS (
     DELETE FROM core.job_item i USING mine WHERE i.job_id = mine.job_id AND i.photo_id = mine.photo_id

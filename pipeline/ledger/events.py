@@ -42,6 +42,8 @@ class Intake:
 _ARRIVED = "bucket text, key text, sequencer text, deleted boolean, version_id text, owner text"
 _FRESH = """
 CREATE TEMP TABLE IF NOT EXISTS fresh (bucket text, key text, version_id text, deleted boolean) ON COMMIT DELETE ROWS"""
+_LOCK_USERS = """
+SELECT FROM core.app_user u WHERE u.name IN (SELECT owner COLLATE "C" FROM arrived) ORDER BY u.user_id FOR KEY SHARE"""
 _ERASED = """
 DELETE FROM arrived a USING core.app_user u WHERE u.name = a.owner COLLATE "C" AND u.deleted_at IS NOT NULL"""
 _TAKE = """
@@ -76,6 +78,7 @@ def take_in(connection: Connection, events: Iterable[ObjectEvent], request: JobR
         copy_rows(connection, "arrived", _ARRIVED, rows)
         arrived += len(some)
     connection.execute(text(_FRESH))
+    connection.execute(text(_LOCK_USERS))  # an erasure waits for us and forgets what we write, or we see its tombstone
     erased = connection.execute(text(_ERASED)).rowcount
     connection.execute(text(_TAKE))
     created, removed = connection.execute(text(_COUNT)).one()

@@ -111,7 +111,7 @@ def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
     A redriver will ring for it. A request that was made before under the same key is the same job.
 
     Raises:
-        ConfigurationError: the key was used for another request.
+        ConfigurationError: the key was used for another request, or the model was dropped.
     """
     digest = request.sha256(model_id) if request.idempotency_key else None
     values = request.facts() | {
@@ -126,6 +126,7 @@ def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
     job_id: int | None = connection.execute(text(_SUBMIT), values).scalar()
     if job_id is None:
         return _submitted_before(connection, request, digest)
+    _refuse_dropped(connection, model_id)
     connection.execute(
         text(f"INSERT INTO core.list_range (job_id, state) VALUES (:job, {WorkState.PENDING})"), {"job": job_id}
     )
@@ -133,6 +134,17 @@ def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
     for kind, target, form in [*deliveries, *(("webhook", url, None) for url in request.notify)]:
         connection.execute(text(_DELIVER), {"job": job_id, "kind": kind, "target": target, "format": form})
     return job_id
+
+
+def _refuse_dropped(connection: Connection, model_id: int) -> None:
+    """ConfigurationError where there is no room for results any more; whoever drops a model asks for jobs after it."""
+    query = text("SELECT name FROM core.model WHERE model_id = :model AND dropped_at IS NOT NULL")
+    name: str | None = connection.execute(query, {"model": model_id}).scalar()
+    if name is not None:
+        raise ConfigurationError(
+            f"Model {name} was dropped, and no job can work with it; `pictograph models shadow {name}` registers it "
+            "again, and tags with it."
+        )
 
 
 def _submitted_before(connection: Connection, request: JobRequest, digest: bytes | None) -> int:

@@ -147,8 +147,12 @@ def find(connection: Connection, name: str) -> Schedule:
     query = text(f"SELECT {_COLUMNS} FROM core.schedule WHERE name = :name AND removed_at IS NULL")
     row = connection.execute(query, {"name": name}).mappings().first()
     if row is None:
-        raise ConfigurationError(f"There is no schedule {name!r}; `pictograph schedule list` shows those there are.")
+        raise _unknown(name)
     return _schedule(row)
+
+
+def _unknown(name: str) -> ConfigurationError:
+    return ConfigurationError(f"There is no schedule {name!r}; `pictograph schedule list` shows those there are.")
 
 
 def every(connection: Connection) -> list[Schedule]:
@@ -186,7 +190,14 @@ WHERE s.name = coalesce(:name, s.name) ORDER BY f.due_at DESC, s.name LIMIT :lim
 
 
 def history(connection: Connection, name: str | None, limit: int) -> list[Firing]:
-    """The newest firings, newest first, of schedules that are gone as well; of all if no name is given."""
+    """The newest firings, newest first, of schedules that are gone as well; of all if no name is given.
+
+    Raises:
+        ConfigurationError: no schedule was ever called so.
+    """
+    known = text("SELECT EXISTS (SELECT FROM core.schedule WHERE name = :name)")
+    if name is not None and not connection.execute(known, {"name": name}).scalar_one():
+        raise _unknown(name)
     rows = connection.execute(text(_HISTORY), {"name": name, "limit": limit}).mappings()
     return [
         Firing(**{**row, "state": None if row["state"] is None else JobState(row["state"]).name.lower()})

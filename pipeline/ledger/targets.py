@@ -85,8 +85,10 @@ def check_outputs(settings: Settings, request: JobRequest) -> None:
             where none may go, or there is no secret to sign it with.
     """
     files = [each for output in request.outputs for each in _files(output)]
-    if len(set(files)) < len(files):
-        raise ConfigurationError("Two outputs would write the same file; give each a name of its own.")
+    for bucket, name in files:
+        if files.count((bucket, name)) > 1:  # often the summary: night.csv and night.jsonl share theirs
+            place = f"s3://{bucket}/{name}" if bucket else name
+            raise ConfigurationError(f"Two outputs would write the same file, {place}; give each a name of its own.")
     for output in request.outputs:
         check_allowed(settings, target_of(output.target, output.format, 0))
     for url in request.notify:

@@ -141,7 +141,7 @@ def _tagging(s: Situation) -> str | None:
 
 def _doubts(job: Job) -> str:
     """How far a job is from being given up, where a share is set above which it is."""
-    failed, succeeded = job.count(ItemState.FAILED), job.count(ItemState.SUCCEEDED)
+    failed, succeeded = job.count(ItemState.FAILED), job.tagged  # as `ending.is_hopeless` has it
     if job.most_failed_share is None or not failed:
         return ""
     return f", {failed / (failed + succeeded):.1%} failed (above {job.most_failed_share:.1%} it is given up)"

@@ -6,7 +6,7 @@ by the server, who alone knows the predecessors, for all others.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -136,7 +136,7 @@ _DELTA = np.dtype(
 
 
 @cache
-def _shorts(many: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 - struct names no type for a bound method
+def _shorts(many: int) -> Callable[..., bytes]:
     return struct.Struct(f">{many}h").pack
 
 

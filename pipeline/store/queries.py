@@ -146,8 +146,9 @@ def newest_photos(connection: Connection, model_id: int, user_id: int, limit: in
         LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id
         LEFT JOIN core.model m ON m.model_id = r.model_id
         LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, r.headline) AND e.hidden
-        LEFT JOIN core.category c ON c.node = CASE WHEN e.hidden IS NULL THEN r.headline
-                                                   WHEN e.shown_as = ANY (r.tags) THEN e.shown_as END
+        LEFT JOIN core.active_effect o ON (o.taxonomy_id, o.node) = (m.taxonomy_id, coalesce(e.shown_as, r.headline))
+        LEFT JOIN core.category c ON c.node = coalesce(e.shown_as, r.headline) AND c.node = ANY (r.tags)
+            AND NOT coalesce(r.tags && o.owed_to, false)
         ORDER BY p.taken_at DESC, p.photo_id DESC""")
     rows = connection.execute(query, {"model": model_id, "user": user_id, "limit": limit}).mappings()
     return [PhotoSummary(**row) for row in rows]

@@ -117,7 +117,8 @@ class Site:
 
     def report(self, *arguments: object, status: int = 0) -> dict[str, Any]:
         """The last line of a command's --json."""
-        done = (self.ask if arguments[0] in QUICK else self.run)(*arguments, "--json")
+        quick = arguments[0] in QUICK or "--dry-run" in arguments
+        done = (self.ask if quick else self.run)(*arguments, "--json")
         assert done.returncode == status, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
 

@@ -57,5 +57,5 @@ def test_tables_inventories_and_events_are_sources_and_consent_is_asked_for(
     assert "2 events said nothing new" in done.stdout
     assert "Message 3 is no JSON" in done.stderr
     assert site.differences() == 0
-    owners = {json.loads(line)["user"] for line in site.run("users", "list", "--json").stdout.splitlines()}
+    owners = {json.loads(line)["user"] for line in site.ask("users", "list", "--json").stdout.splitlines()}
     assert {"ann", "ben", "cleo"} <= owners

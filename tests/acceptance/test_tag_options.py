@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from conftest import Site
+from tests.acceptance.conftest import Site
 
 
 def sizes(site: Site) -> dict[str, int]:
@@ -21,7 +21,7 @@ def test_a_job_is_forecast_chosen_repeated_and_taken_from_the_ledger(site: Site,
     assert (first["counts"]["total"], first["counts"]["succeeded"], first["reasons"]["not_chosen"]) == (6, 3, 3)
     again = site.report(*chosen)
     assert (again["job"], again["counts"]) == (first["job"], first["counts"])
-    other = site.run(*chosen, "--priority", "3")
+    other = site.ask(*chosen, "--priority", "3")
     assert (other.returncode, f"which is job {first['job']}" in other.stderr) == (2, True)
 
     asked = site.report("tag", "s3://options/", "--dry-run")

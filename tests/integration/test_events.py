@@ -2,7 +2,7 @@
 
 import random
 from contextlib import suppress
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 from ledger_helpers import LEASE_SECONDS, Ledger, ref
@@ -163,6 +163,21 @@ def test_of_somebody_erased_no_key_is_taken_in_or_kept(desk, roles):
 
 
 # ---- rules, on the way from a page to the ledger
+
+
+def test_an_erasure_waits_for_events_that_are_being_taken_in(desk, roles):
+    desk.ledger.list([ref("ann/1.jpg", bucket=f"s3://{BUCKET}")])
+    request = JobRequest(kind=events.KIND, source=events.KIND, user_rule="{user}/{photo}")
+    eraser = Thread(target=erase, args=(roles[Role.ERASER].database, "ann"))
+    with desk.ingest.database.transaction() as connection:
+        model = desk.ledger.registered.model_id
+        assert events.take_in(connection, iter([event("ann/1.jpg", 1)]), request, model).created == 1
+        eraser.start()
+        blocked = "SELECT count(*) FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0"
+        while eraser.is_alive() and not desk.ledger.one(blocked):
+            eraser.join(0.02)
+    eraser.join()
+    assert desk.ledger.all("SELECT key FROM core.object_event UNION ALL SELECT key FROM core.job_entry") == []
 
 
 def test_rules_leave_photos_out_and_what_is_stored_of_them_stays(desk, client):

@@ -12,8 +12,8 @@ from ledger_helpers import LABELS, NAMES, PARENTS, failed, ref, small_taxonomy, 
 from sqlalchemy import text
 
 from pipeline.errors import ConfigurationError
+from pipeline.ledger import control, ending, jobs
 from pipeline.ledger import decide as deciding
-from pipeline.ledger import ending, jobs
 from pipeline.ledger.audit import findings
 from pipeline.ledger.decide import Decider
 from pipeline.ledger.erase import erase
@@ -354,6 +354,15 @@ def test_a_dropped_model_leaves_nothing_and_may_come_back(ledger, ingest, worker
     assert ledger.photos_with("cat") == (3, 27_000)
     with ledger.database.transaction() as connection:
         assert findings(connection) == ()
+
+
+def test_a_job_of_a_dropped_model_cannot_be_tried_again(ledger, ingest, both, other):
+    job_id = ledger.one("SELECT max(job_id) FROM core.job WHERE model_id = :model", model=other.model_id)
+    assert drop(ledger, "other") > 0
+    again = control.retry_of(ledger.job(job_id), failed=1)
+    with pytest.raises(ConfigurationError, match="was dropped, and no job can work with it"):
+        ingest.database.run(lambda c: jobs.submit(c, again, other.model_id))
+    assert ledger.one("SELECT max(job_id) FROM core.job WHERE model_id = :model", model=other.model_id) == job_id
 
 
 def test_what_is_active_or_busy_is_not_dropped(ledger, ingest, both, other):

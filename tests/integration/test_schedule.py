@@ -177,6 +177,8 @@ def test_a_name_is_taken_until_its_schedule_is_removed(ledger):
         schedule_of(ledger)
     add(ledger, now=at(3))
     assert [kept.job_id for kept in firings(ledger)] == [fired.job_id]  # history outlives its schedule
+    with pytest.raises(ConfigurationError, match="no schedule 'nope'"):
+        firings(ledger, "nope")
 
 
 def test_run_now_keeps_the_times_as_they_are(ledger):

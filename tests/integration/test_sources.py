@@ -531,7 +531,7 @@ def test_sources_are_told_apart_by_what_they_are(tmp_path, monkeypatch, access):
     assert kind_of("m.jsonl") == ("manifest", str(tmp_path / "m.jsonl"))
     assert kind_of("d.jsonl") == ("folder", str(tmp_path / "d.jsonl"))
     assert kind_of(".") == ("folder", str(tmp_path))
-    for wrong in ("m.txt", "nowhere", "gs://b/p", "s3://"):
+    for wrong in ("m.txt", "nowhere", "gs://b/p", "s3://", "", " "):  # of an unset variable: no folder is meant
         with pytest.raises(ConfigurationError):
             kind_of(wrong)
     kinds = {

@@ -64,7 +64,7 @@ def test_the_files_of_an_output() -> None:
 
 def test_two_outputs_in_one_folder_would_share_their_summary() -> None:
     check_outputs(settings(), request("/x/a.jsonl", "/x/b.jsonl"))
-    with pytest.raises(ConfigurationError, match="same file"):
+    with pytest.raises(ConfigurationError, match=r"same file, /x/a\.summary\.json;"):
         check_outputs(settings(), request("/x/a.jsonl", "/x/a.csv"))
 
 
