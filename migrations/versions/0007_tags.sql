@@ -163,26 +163,28 @@ CREATE VIEW tags.user_category WITH (security_barrier) AS
 SELECT * FROM tags.user_category_all_models
 WHERE model_id = (SELECT model_id FROM core.active_model);
 
--- A photo lies in one month, so months add up to user_category, in both counts.
+-- A photo lies in one month, so months add up to user_category, in both counts. Users are grouped by their name, so that a
+-- condition on it is met before anything is added up.
 CREATE VIEW tags.user_category_monthly WITH (security_barrier) AS
-SELECT h.model, h.model_id, u.name AS "user", h.month, c.node, c.wnid, c.name, h.photos,
+SELECT h.model, h.model_id, h."user", h.month, c.node, c.wnid, c.name, h.photos,
        round(h.mass / 10000.0, 4) AS mass
 FROM (
-    SELECT m.name AS model, m.model_id, r.user_id, date_trunc('month', p.taken_at AT TIME ZONE 'UTC')::date AS month,
+    SELECT m.name AS model, m.model_id, u.name AS "user",
+           date_trunc('month', p.taken_at AT TIME ZONE 'UTC')::date AS month,
            n.node, count(*) FILTER (WHERE n.node = ANY (r.tags) AND NOT coalesce(r.tags && e.owed_to, false)) AS photos,
            sum(n.mass - coalesce(owed.mass, 0)) AS mass
     FROM core.photo_result r JOIN core.model m USING (model_id) JOIN core.photo p USING (photo_id)
-    CROSS JOIN LATERAL unnest(r.nodes, r.masses) AS n(node, mass)
+    JOIN core.app_user u ON u.user_id = r.user_id CROSS JOIN LATERAL unnest(r.nodes, r.masses) AS n(node, mass)
     LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, n.node)
     LEFT JOIN LATERAL (
         SELECT sum(x.times * r.masses[array_position(r.nodes, x.node)]) AS mass
         FROM unnest(e.minus, e.times) AS x(node, times)
     ) AS owed ON true
     WHERE m.model_id = (SELECT model_id FROM core.active_model)
-      AND NOT coalesce(e.hidden, false)
+      AND NOT coalesce(e.hidden, false) AND u.deleted_at IS NULL
     GROUP BY 1, 2, 3, 4, 5) AS h
-JOIN core.app_user u USING (user_id) JOIN core.category c ON c.node = h.node
-WHERE NOT c.area_only AND u.deleted_at IS NULL AND h.mass > 0;
+JOIN core.category c ON c.node = h.node
+WHERE NOT c.area_only AND h.mass > 0;
 
 -- One category reads its 64 slots, whatever it is asked for by.
 CREATE VIEW tags.category_total_all_models WITH (security_barrier) AS
@@ -314,8 +316,9 @@ UNION ALL SELECT 'tagged', NULL, coalesce(sum(photos), 0)::bigint, NULL FROM out
 UNION ALL SELECT 'untagged', coalesce(reason, outcome), photos, NULL FROM outcomes WHERE outcome IN ('abstained', 'failed')
 UNION ALL SELECT 'awaiting', NULL, coalesce(sum(photos), 0)::bigint, NULL FROM outcomes WHERE outcome = 'awaiting'
 UNION ALL SELECT 'stale', NULL, coalesce(sum(stale), 0)::bigint, NULL FROM outcomes
-UNION ALL (SELECT 'newest job', format('job %s, %s', job_id, state), total, coalesce(finished_at, started_at, created_at)
-           FROM tags.job ORDER BY job_id DESC LIMIT 1)
+UNION ALL SELECT * FROM (  -- so that a condition on measure can be asked of each part before it is worked out
+    SELECT 'newest job', format('job %s, %s', job_id, state), total, coalesce(finished_at, started_at, created_at)
+    FROM tags.job ORDER BY job_id DESC LIMIT 1) AS newest
 UNION ALL SELECT 'incoherence', k.kind, coalesce(n.rows, 0), NULL
 FROM (VALUES ('parent below child'), ('root not 10000'), ('total unlike recount'), ('duplicate key'),
              ('tag without category')) AS k(kind)

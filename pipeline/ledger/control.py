@@ -10,7 +10,8 @@ Laws
    window's, and known by its owner; an operator's own is never lifted by a window, and takes the place of a window's.
 """
 
-from datetime import datetime
+import logging
+from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
@@ -20,6 +21,8 @@ from pipeline.ledger.clock import opens_next
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import JobRequest, Output, Scope, Window
 from pipeline.records import JobState, WorkState
+
+log = logging.getLogger(__name__)
 
 OF_A_WINDOW = "window "  # how the owner of such a pause begins; no operator is called so
 GOING_ON = f"{JobState.CREATED}, {JobState.RUNNING}"
@@ -148,10 +151,19 @@ def keep_hours(connection: Connection) -> tuple[list[int], list[int]]:
     closed = []
     for job_id, facts in rows:
         window = Window(**facts)
-        opens = opens_next(window, now)
+        opens = _opens(window, now)
         if opens is not None and _pause(connection, job_id, signature(window), until=opens):
             closed.append(job_id)
     return expired, closed
+
+
+def _opens(window: Window, now: datetime) -> datetime | None:
+    """As `opens_next`; where this machine does not know the zone, the window stays shut, and the others' jobs go on."""
+    try:
+        return opens_next(window, now)
+    except ConfigurationError as exc:
+        log.warning("a window cannot be told: %s", exc)
+        return now + timedelta(hours=1)
 
 
 def signature(window: Window) -> str:

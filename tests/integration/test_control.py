@@ -287,6 +287,14 @@ def test_a_job_rests_outside_of_its_window_and_goes_on_when_it_opens(ledger, lis
     assert ledger.database.run(publish.publishable)
 
 
+def test_a_window_in_a_zone_that_is_unknown_here_stays_shut_and_the_other_jobs_go_on(ledger, listening):
+    lost = ledger.list(REFS, window=wide(ledger))
+    ledger.execute("""UPDATE core.job SET "window" = "window" || '{"timezone": "Moon/Tycho"}'""")
+    other = ledger.list([ref("other")], whole=False, window=shut(ledger))
+    assert keep_hours(ledger) == ([], [lost, other])
+    assert ledger.job(lost).pause_until > now(ledger)
+
+
 def test_what_nobody_has_begun_waits_for_its_window_too(ledger, listening):
     job_id = ledger.submit(window=shut(ledger))
     keep_hours(ledger)

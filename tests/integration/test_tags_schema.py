@@ -128,11 +128,22 @@ def test_a_category_is_found_by_synset_id_name_or_alias(imagenet):
         ("chihuahuaa", r"There is no category 'chihuahuaa'.*\n.*Near names: [Cc]hihuahua"),
         ("zzz", r"There is no category 'zzz'.*\n.*more general word"),
         ("n00000000", r"There is no category"),
+        ("dog|domestic dog", r"There is no category"),
+        ("%", r"There is no category '%'"),
+        ("d_g", r"There is no category 'd_g'"),
+        ("", r"There is no category ''"),
     ],
 )
 def test_a_word_that_is_no_category_gets_help(imagenet, word, says):
     with pytest.raises(DBAPIError, match=says):
         imagenet("SELECT tags.category_id(:word)", word=word)
+
+
+def test_no_category_at_all_is_said_so_and_null_is_nobody(imagenet):
+    assert imagenet("SELECT tags.category_id(NULL), tags.descends_from('pug', NULL)") == [(None, None)]
+    assert imagenet("SELECT * FROM tags.photos_with('dog', NULL)") == []
+    with pytest.raises(DBAPIError, match="No category is named"):
+        imagenet("SELECT * FROM tags.photos_with(VARIADIC CAST('{}' AS text[]))")
 
 
 def test_levels_are_the_telling_steps_down_the_display_tree(shelf, imagenet):
@@ -208,6 +219,14 @@ def test_users_who_are_being_erased_are_gone_at_once_and_no_error_quotes_them(tw
             analyst.all(f"SELECT * FROM tags.{view} WHERE {column}::int = 1")
         assert "ann" in str(raised.value.orig)  # what the analyst sees anyway
         assert "ben" not in str(raised.value.orig)
+
+
+def test_a_job_over_one_users_photos_names_that_user_no_more(two_users, ledger, analyst):
+    sources = "SELECT source FROM tags.job WHERE source LIKE 'user:%'"
+    ledger.execute("UPDATE core.job SET kind = 'ledger', source = 'user:ben'")
+    assert {row.source for row in analyst.all(sources)} == {"user:ben"}
+    ledger.execute("UPDATE core.app_user SET deleted_at = now() WHERE name = 'ben'")
+    assert {row.source for row in analyst.all(sources)} == {"user:"}
 
 
 def test_gone_photos_are_not_shown(ledger, analyst):
@@ -329,6 +348,7 @@ def test_every_incoherence_is_seen(two_users, ledger, kind):
         ),
         ("SELECT * FROM tags.user_category WHERE \"user\" = 'ann'", "app_user_name_key"),
         ("SELECT * FROM tags.user_category WHERE \"user\" = 'ann'", "user_category_pkey"),
+        ("SELECT * FROM tags.user_category_monthly WHERE \"user\" = 'ann'", "Aggregate.*app_user_name_key"),
         ("SELECT * FROM tags.category_total WHERE wnid = 'n00000004'", "category_total_pkey"),
         ("SELECT * FROM tags.category WHERE node = (SELECT tags.category_id('dog'))", "category_pkey"),
         ("SELECT * FROM tags.category WHERE tags.descends_from(node, 'dog')", r"category_pkey.*= ANY \('\{"),
@@ -341,3 +361,17 @@ def test_conditions_reach_the_indexes_through_the_barrier(two_users, ledger, que
         plan = "\n".join(connection.execute(text(f"EXPLAIN {query}")).scalars())
         connection.rollback()
     assert re.search(used, plan, re.DOTALL), plan
+
+
+@pytest.mark.parametrize(
+    ("query", "left_out"),
+    [
+        ("SELECT * FROM tags.data_quality WHERE measure <> 'incoherence'", "duplicate key"),
+        ("SELECT * FROM tags.data_quality WHERE measure = 'incoherence'", "newest job"),
+        ("SELECT * FROM tags.photo_tag WHERE tags.descends_from(node, 'dog')", "nodes_below"),
+    ],
+)
+def test_what_is_not_asked_for_is_not_worked_out(two_users, ledger, query, left_out):
+    """Neither the parts of a view that a condition excludes, nor a word again for every row."""
+    plan = "\n".join(row[0] for row in ledger.all(f"EXPLAIN (VERBOSE) {query}"))
+    assert left_out not in plan
