@@ -367,7 +367,7 @@ def test_conditions_reach_the_indexes_through_the_barrier(two_users, ledger, que
     ("query", "left_out"),
     [
         ("SELECT * FROM tags.data_quality WHERE measure <> 'incoherence'", "duplicate key"),
-        ("SELECT * FROM tags.data_quality WHERE measure = 'incoherence'", "newest job"),
+        ("SELECT * FROM tags.data_quality WHERE measure = 'newest job'", "duplicate key"),
         ("SELECT * FROM tags.photo_tag WHERE tags.descends_from(node, 'dog')", "nodes_below"),
     ],
 )
