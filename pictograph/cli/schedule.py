@@ -90,17 +90,21 @@ def add_schedule(
         model=model,
         by=whoami(),
     )
-    with ready(quiet=as_json) as settings:
-        requests.check(settings, order.request)
-        if own_ledger():
-            set_up(settings)
-        with open_database(settings, "pictograph schedule", Role.INGEST) as database:
-            added = database.run(lambda connection: _add(connection, order))
+    added = _added(order, quiet=as_json)
     if as_json:
         emit(_facts(added))
     else:
         while_up = ", if `pictograph up` runs then" if own_ledger() else ""
         say(f"Schedule {added.name} is added; it is due at {_moment(added.next_at)}{while_up}.")
+
+
+def _added(order: Order, *, quiet: bool) -> Schedule:
+    with ready(quiet=quiet) as settings:
+        requests.check(settings, order.request)
+        if own_ledger():
+            set_up(settings)
+        with open_database(settings, "pictograph schedule", Role.INGEST) as database:
+            return database.run(lambda connection: _add(connection, order))
 
 
 def _add(connection: Connection, order: Order) -> Schedule:

@@ -7,6 +7,8 @@ FROM_STAGING = """FROM (
     SELECT CAST(:model AS smallint) AS model_id, photo_id, NULL::bigint AS old_user, NULL::smallint[] AS old_nodes,
            NULL::smallint[] AS old_masses, NULL::smallint[] AS old_tags, user_id AS new_user, nodes AS new_nodes,
            masses AS new_masses, tags AS new_tags FROM results) AS changed"""
+#: Who has what a merge adds without asking the server.
+ADDED_TO = "CASE WHEN old_user IS NULL AND NOT :twice THEN new_user END"
 
 MUTANTS = (
     Mutant(
@@ -32,8 +34,9 @@ MUTANTS = (
         changes=(
             Change(
                 file="pipeline/store/merge.py",
-                old="), collected AS ({COLLECT})\nSELECT count(*) FROM changed",
-                new='), collected AS ({COLLECT.replace("FROM changed", FROM_STAGING)})\nSELECT count(*) FROM changed',
+                old=f"), collected AS ({{COLLECT}})\nSELECT photo_id, {ADDED_TO} AS added_to",
+                new='), collected AS ({COLLECT.replace("FROM changed", FROM_STAGING)})\n'
+                "SELECT photo_id, NULL::bigint AS added_to",
             ),
             Change(
                 file="pipeline/store/merge.py",

@@ -14,7 +14,7 @@ import redis
 
 from pipeline.records import Code, ItemState
 from tests.chaos.disk import fill, small_disk
-from tests.chaos.drilling import BUCKET, PHOTOS, SLOW_SECONDS, WORKERS, Ground, flat, opened, picture, seconds_until
+from tests.chaos.drilling import BUCKET, PHOTOS, SLOW_SECONDS, WORKERS, Ground, flat, opened, seconds_until
 from tests.chaos.poisoned import DEADLY
 from tests.chaos.proxy import Fault, Kind
 from tests.chaos.servers import family, send, wait_for
@@ -264,7 +264,7 @@ def test_objects_are_overwritten_and_deleted_after_they_were_listed(ground):
     client = ground.site.access.client()
     overwritten, deleted = last[:3], last[-3:]
     for n, key in enumerate(overwritten):
-        work.bodies[key] = picture(1000 + n)
+        work.bodies[key] = ground.upload(1000 + n)
         client.put_object(Bucket=BUCKET, Key=key, Body=work.bodies[key])
     for key in deleted:
         client.delete_object(Bucket=BUCKET, Key=key)

@@ -45,19 +45,36 @@ class Stream:
         self._holdings = Holdings()
         self._tasks: Ranked[PhotoTask] = Ranked()
         self._results: Channel[list[PhotoResult]] = Channel()
-        twins = Twins(self._tasks)
+        self._twins = Twins(self._tasks)
         self._slots = Slots(bench.buffers, lambda: bench.classifier.batch_photos)
-        seconds, troubles = bench.settings.lease_seconds, bench.heart.troubles
-        self._merger = Merger(
-            database=bench.database,
-            registered=bench.registered,
-            holdings=self._holdings,
-            twins=twins,
-            patience_seconds=bench.settings.patience_seconds,
-            patience=Patience(seconds=seconds, troubles=troubles),  # also when stopping: what is done is merged
+        self._merger = self._make_merger()
+        patience = Patience(seconds=bench.settings.lease_seconds, hurried=self._stopping, troubles=bench.heart.troubles)
+        self._feeder = self._make_feeder(patience)
+        self._intake = self._make_intake(patience)
+        self._recognise = self._make_recognise()
+        self._classify = Classify(
+            classifier=bench.classifier,
+            nodes=bench.registered.nodes,
+            slots=self._slots,
+            results=self._results,
+            watch=self._watch,
         )
-        patience = Patience(seconds=seconds, hurried=self._stopping, troubles=troubles)
-        self._feeder = Feeder(
+
+    def _make_merger(self) -> Merger:
+        settings, troubles = self.bench.settings, self.bench.heart.troubles
+        return Merger(
+            database=self.bench.database,
+            registered=self.bench.registered,
+            holdings=self._holdings,
+            twins=self._twins,
+            patience_seconds=settings.patience_seconds,
+            # Never hurried: what is done is merged, also when stopping.
+            patience=Patience(seconds=settings.lease_seconds, troubles=troubles),
+        )
+
+    def _make_feeder(self, patience: Patience) -> Feeder:
+        bench = self.bench
+        return Feeder(
             database=bench.database,
             patience=patience,
             holdings=self._holdings,
@@ -70,7 +87,10 @@ class Stream:
             finish=self._merger.finish,
             stopping=self._stopping,
         )
-        self._intake = Intake(
+
+    def _make_intake(self, patience: Patience) -> Intake:
+        bench = self.bench
+        return Intake(
             database=bench.database,
             patience=patience,
             fetcher=bench.fetcher,
@@ -80,26 +100,21 @@ class Stream:
             photos_in_hand=Budget(bench.tuning.fetch_photos, resume=bench.tuning.fetch_again_photos),
             slots=self._slots,
             results=self._results,
-            troubles=troubles,
+            troubles=bench.heart.troubles,
             stopping=self._stopping,
         )
-        self._recognise = Recognise(
-            database=bench.database,
-            registered=bench.registered,
-            taxonomy=bench.taxonomy,
-            twins=twins,
+
+    def _make_recognise(self) -> Recognise:
+        return Recognise(
+            database=self.bench.database,
+            registered=self.bench.registered,
+            taxonomy=self.bench.taxonomy,
+            twins=self._twins,
             fetched=self._intake.fetched,
             fresh=self._intake.fresh,
             results=self._results,
             let_go=self._intake.let_go,
             stopping=self._stopping,
-        )
-        self._classify = Classify(
-            classifier=bench.classifier,
-            nodes=bench.registered.nodes,
-            slots=self._slots,
-            results=self._results,
-            watch=self._watch,
         )
 
     def run(self, shard_id: int) -> int:
