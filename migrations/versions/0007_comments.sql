@@ -463,7 +463,7 @@ COMMENT ON COLUMN tags.user_category."user" IS 'Whose photo it is. Users who are
 COMMENT ON COLUMN tags.user_category."node" IS 'Id of the category in this ledger: stable, never reused. Quickest to compare with.';
 COMMENT ON COLUMN tags.user_category."wnid" IS 'Synset id of WordNet 3.0, such as n02084071: what a category is known by anywhere.';
 COMMENT ON COLUMN tags.user_category."name" IS 'The category''s name. Several categories may have the same (crane, cardigan): compare wnid or node.';
-COMMENT ON COLUMN tags.user_category."photos" IS 'Distinct photos that carry the tag. NOT additive over categories: a photo of a dog and a cat is one photo of animals. Additive over users.';
+COMMENT ON COLUMN tags.user_category."photos" IS 'Distinct photos that carry the tag; 0 of a category that is never a tag, as where another with the same labels is shown in its place (category.shown_as_wnid). NOT additive over categories: a photo of a dog and a cat is one photo of animals. Additive over users.';
 COMMENT ON COLUMN tags.user_category."mass" IS 'Expected photos: sum over photos of the probability, in photos, 4 decimals. ADDITIVE over categories that share no label, over users and months; the root''s is the number of photos. Parts below 2 % of a photo are left out.';
 
 COMMENT ON VIEW tags.user_category_all_models IS 'The same under every model. Grain: one row per model, user and category.';
@@ -473,7 +473,7 @@ COMMENT ON COLUMN tags.user_category_all_models."user" IS 'Whose photo it is. Us
 COMMENT ON COLUMN tags.user_category_all_models."node" IS 'Id of the category in this ledger: stable, never reused. Quickest to compare with.';
 COMMENT ON COLUMN tags.user_category_all_models."wnid" IS 'Synset id of WordNet 3.0, such as n02084071: what a category is known by anywhere.';
 COMMENT ON COLUMN tags.user_category_all_models."name" IS 'The category''s name. Several categories may have the same (crane, cardigan): compare wnid or node.';
-COMMENT ON COLUMN tags.user_category_all_models."photos" IS 'Distinct photos that carry the tag. NOT additive over categories: a photo of a dog and a cat is one photo of animals. Additive over users.';
+COMMENT ON COLUMN tags.user_category_all_models."photos" IS 'Distinct photos that carry the tag; 0 of a category that is never a tag, as where another with the same labels is shown in its place (category.shown_as_wnid). NOT additive over categories: a photo of a dog and a cat is one photo of animals. Additive over users.';
 COMMENT ON COLUMN tags.user_category_all_models."mass" IS 'Expected photos: sum over photos of the probability, in photos, 4 decimals. ADDITIVE over categories that share no label, over users and months; the root''s is the number of photos. Parts below 2 % of a photo are left out.';
 
 COMMENT ON VIEW tags.user_category_monthly IS 'Totals of each user by month, under the active model, computed from the photos when asked: name a user or a month. Grain: one row per user, month and category. Its months add up to user_category.';
@@ -483,7 +483,7 @@ COMMENT ON COLUMN tags.user_category_monthly."user" IS 'Whose photo it is. Users
 COMMENT ON COLUMN tags.user_category_monthly."node" IS 'Id of the category in this ledger: stable, never reused. Quickest to compare with.';
 COMMENT ON COLUMN tags.user_category_monthly."wnid" IS 'Synset id of WordNet 3.0, such as n02084071: what a category is known by anywhere.';
 COMMENT ON COLUMN tags.user_category_monthly."name" IS 'The category''s name. Several categories may have the same (crane, cardigan): compare wnid or node.';
-COMMENT ON COLUMN tags.user_category_monthly."photos" IS 'Distinct photos that carry the tag. NOT additive over categories: a photo of a dog and a cat is one photo of animals. Additive over users.';
+COMMENT ON COLUMN tags.user_category_monthly."photos" IS 'Distinct photos that carry the tag; 0 of a category that is never a tag, as where another with the same labels is shown in its place (category.shown_as_wnid). NOT additive over categories: a photo of a dog and a cat is one photo of animals. Additive over users.';
 COMMENT ON COLUMN tags.user_category_monthly."mass" IS 'Expected photos: sum over photos of the probability, in photos, 4 decimals. ADDITIVE over categories that share no label, over users and months; the root''s is the number of photos. Parts below 2 % of a photo are left out.';
 COMMENT ON COLUMN tags.user_category_monthly."month" IS 'First day of the month in which the photos were taken, in UTC.';
 
@@ -493,7 +493,7 @@ COMMENT ON COLUMN tags.category_total."model_id" IS 'The model.';
 COMMENT ON COLUMN tags.category_total."node" IS 'Id of the category in this ledger: stable, never reused. Quickest to compare with.';
 COMMENT ON COLUMN tags.category_total."wnid" IS 'Synset id of WordNet 3.0, such as n02084071: what a category is known by anywhere.';
 COMMENT ON COLUMN tags.category_total."name" IS 'The category''s name. Several categories may have the same (crane, cardigan): compare wnid or node.';
-COMMENT ON COLUMN tags.category_total."photos" IS 'Distinct photos that carry the tag. NOT additive over categories: a photo of a dog and a cat is one photo of animals.';
+COMMENT ON COLUMN tags.category_total."photos" IS 'Distinct photos that carry the tag; 0 of a category that is never a tag, as where another with the same labels is shown in its place (category.shown_as_wnid). NOT additive over categories: a photo of a dog and a cat is one photo of animals.';
 COMMENT ON COLUMN tags.category_total."mass" IS 'Expected photos: sum over photos of the probability, in photos, 4 decimals. ADDITIVE over categories that share no label, over users and months; the root''s is the number of photos. Parts below 2 % of a photo are left out.';
 
 COMMENT ON VIEW tags.category_total_all_models IS 'The same under every model. Grain: one row per model and category.';
@@ -502,7 +502,7 @@ COMMENT ON COLUMN tags.category_total_all_models."model_id" IS 'The model.';
 COMMENT ON COLUMN tags.category_total_all_models."node" IS 'Id of the category in this ledger: stable, never reused. Quickest to compare with.';
 COMMENT ON COLUMN tags.category_total_all_models."wnid" IS 'Synset id of WordNet 3.0, such as n02084071: what a category is known by anywhere.';
 COMMENT ON COLUMN tags.category_total_all_models."name" IS 'The category''s name. Several categories may have the same (crane, cardigan): compare wnid or node.';
-COMMENT ON COLUMN tags.category_total_all_models."photos" IS 'Distinct photos that carry the tag. NOT additive over categories: a photo of a dog and a cat is one photo of animals.';
+COMMENT ON COLUMN tags.category_total_all_models."photos" IS 'Distinct photos that carry the tag; 0 of a category that is never a tag, as where another with the same labels is shown in its place (category.shown_as_wnid). NOT additive over categories: a photo of a dog and a cat is one photo of animals.';
 COMMENT ON COLUMN tags.category_total_all_models."mass" IS 'Expected photos: sum over photos of the probability, in photos, 4 decimals. ADDITIVE over categories that share no label, over users and months; the root''s is the number of photos. Parts below 2 % of a photo are left out.';
 
 COMMENT ON VIEW tags.job IS 'Jobs and what became of their photos. Grain: one row per job. total = open + tagged + abstained + failed + skipped_unchanged + duplicate + excluded + cancelled + erased, always.';

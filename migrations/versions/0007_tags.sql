@@ -410,7 +410,12 @@ LANGUAGE plpgsql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg
 #variable_conflict use_column
 DECLARE
     active core.active_model := (SELECT m FROM core.active_model m);
-    wanted smallint[] := ARRAY(SELECT DISTINCT tags.category_id(word) FROM unnest(categories) AS word);
+    -- Of categories with the same labels one is the tag; a hidden one does not stand for others.
+    wanted smallint[] := ARRAY(
+        SELECT DISTINCT CASE WHEN e.hidden THEN named.node ELSE coalesce(place.shown_as, named.node) END
+        FROM (SELECT tags.category_id(word) AS node FROM unnest(categories) AS word) AS named
+        LEFT JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node) = (active.taxonomy_id, named.node)
+        LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (place.taxonomy_id, place.shown_as));
     owed smallint[] := ARRAY(SELECT unnest(e.owed_to) FROM core.active_effect e
                              WHERE e.taxonomy_id = active.taxonomy_id AND e.node = ANY (wanted));
 BEGIN

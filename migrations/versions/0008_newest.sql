@@ -186,10 +186,24 @@ $$ SELECT n.photo_id, n.taken_at FROM tags.newest_with_all(ARRAY[category], most
 CREATE FUNCTION tags.top_children(category text, most integer DEFAULT 20)
 RETURNS TABLE (node smallint, wnid text, name text, photos bigint, mass numeric)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE asked AS MATERIALIZED (
+    SELECT place.taxonomy_id, place.node, place.shown_as
+    FROM core.active_model m JOIN core.taxonomy_category place USING (taxonomy_id)
+    WHERE place.node = (SELECT tags.category_id(category))
+), below AS (
+    SELECT c.descendant AS node FROM asked a JOIN core.category_closure c ON (c.taxonomy_id, c.ancestor) = (a.taxonomy_id, a.node)
+    WHERE c.distance = 1
+    UNION  -- what holds the same labels is shown as the same category: its children are meant
+    SELECT c.descendant FROM below b CROSS JOIN asked a
+    JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node, place.shown_as) = (a.taxonomy_id, b.node, a.shown_as)
+    JOIN core.category_closure c ON (c.taxonomy_id, c.ancestor, c.distance) = (a.taxonomy_id, b.node, 1)
+)
 SELECT t.node, t.wnid, t.name, t.photos, t.mass FROM tags.category_total t
 WHERE t.node = ANY (ARRAY(
-    SELECT c.descendant FROM core.category_closure c JOIN core.active_model m USING (taxonomy_id)
-    WHERE c.ancestor = (SELECT tags.category_id(category)) AND c.distance = 1))
+    SELECT CASE WHEN e.hidden THEN b.node ELSE place.shown_as END FROM below b CROSS JOIN asked a
+    JOIN core.taxonomy_category place ON (place.taxonomy_id, place.node) = (a.taxonomy_id, b.node)
+    LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (a.taxonomy_id, place.shown_as)
+    WHERE place.shown_as <> a.shown_as))
 ORDER BY t.mass DESC, t.node LIMIT most
 $$;
 
@@ -197,4 +211,4 @@ COMMENT ON FUNCTION core.newest(smallint, text, numeric, numeric, integer, times
 COMMENT ON FUNCTION core.known_by(smallint) IS 'The tags by which photos of a category are known; empty: there are none.';
 COMMENT ON FUNCTION tags.newest_photos(text, integer, timestamptz, bigint) IS 'The newest photos of a category, by the time they were taken, of the active model; at most so many, 100 unless told. Of a category that is never shown as a tag: of all below it. before_taken_at and before_photo_id: of the last row of the page before. Argument as of category_id.';
 COMMENT ON FUNCTION tags.newest_with_all(text[], integer, timestamptz, bigint) IS 'The newest photos that carry all of these categories; otherwise as newest_photos.';
-COMMENT ON FUNCTION tags.top_children(text, integer) IS 'The categories right below one, with their totals, by mass; at most so many, 20 unless told. photos is not additive over them, mass where they share no label. Argument as of category_id.';
+COMMENT ON FUNCTION tags.top_children(text, integer) IS 'The categories right below one, as they are shown, with their totals, by mass; at most so many, 20 unless told. photos is not additive over them, mass where they share no label. Argument as of category_id.';

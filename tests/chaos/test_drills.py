@@ -194,7 +194,9 @@ def test_postgres_is_restarted_as_by_a_crash(ground):
 def test_a_backend_is_killed_and_postgres_recovers(ground):
     work = ground.work()
     work.wait_for_the_middle()
+    moment = time.time()
     assert ground.site.postgres.kill_backend() is not None
+    wait_for(lambda: ground.site.postgres.recovered_since(moment))  # until it has noticed, it answers
     ground.site.postgres.wait_until_it_answers()
     ground.recovered("kill -9 postgres backend", work.goes_on(), OUTAGE)
     work.finish()

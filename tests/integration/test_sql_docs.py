@@ -46,6 +46,19 @@ def test_the_shown_answer_is_the_answer(analyst, question):
     assert answer(analyst, question.query) == question.shown
 
 
+def test_categories_with_the_same_labels_are_one_to_whoever_asks_for_either(analyst):
+    def number(query):
+        return int(answer(analyst, query).splitlines()[-1].strip("| "))
+
+    vertebrates = number("SELECT photos FROM tags.category_total WHERE name = 'vertebrate'")
+    assert vertebrates > 0
+    assert number("SELECT count(*) FROM tags.photos_with('chordate')") == vertebrates
+    assert number("SELECT count(*) FROM tags.newest_photos('chordate')") == vertebrates
+    assert number("SELECT photos FROM tags.top_children('animal', 1)") == vertebrates
+    below = "SELECT string_agg(name, ',') FROM tags.top_children('{}')"
+    assert answer(analyst, below.format("chordate")) == answer(analyst, below.format("vertebrate"))
+
+
 def test_the_corpus_is_coherent(analyst):
     assert answer(analyst, "SELECT count(*) FROM tags.incoherence").splitlines()[-1] == "| 0 |"
 

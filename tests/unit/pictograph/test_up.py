@@ -44,6 +44,6 @@ def test_what_is_set_up_wrongly_interrupts_the_serving_and_is_said(capsys):
     start = time.monotonic()
     with pytest.raises(ConfigurationError, match="no model"), up.kept_up(Supervisor(wrong=True)):  # noqa: SIM117
         with up.until_interrupted():
-            time.sleep(20)
-    assert time.monotonic() - start < 5
+            time.sleep(60)
+    assert time.monotonic() - start < 30
     assert capsys.readouterr().err == "Stopping ...\n"
