@@ -16,43 +16,43 @@ NO = r"permission denied|must be owner|row-level security"  # how the server ref
 
 #: What each role may do to each table: select, insert, update, delete; (columns) where not the whole row.
 RIGHTS = """
-                     ingest                   worker                              api              eraser
-    active_effect    S                        -                                   S                -
-    active_model     S                        S                                   S                -
-    app_user         S,I(name),U(consent)     S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
-    breaker          S                        S,I,U,D                             S                -
-    bucket           S,I                      S                                   S                S
-    category         S                        -                                   S                -
-    category_closure -                        -                                   -                -
-    category_level   -                        -                                   -                -
-    category_total   S,I,U                    S,I,U                               S                S,I,U
-    decision         S                        S                                   S                -
-    delivery         S,I,U                    S,U                                 S                S,U
-    erasure          -                        -                                   -                S,I,U
-    firing           S,I,U                    -                                   -                -
-    job              S,I,U                    S,U                                 S                S(job_id+tidying_at)
-    job_count        S,I,U                    S,I,U                               S                S,I,U
-    job_entry        S,I,D                    -                                   -                S,D
-    job_item         S,I,U,D                  S,U                                 S                S,U(state),D
-    job_line         S,I,D                    -                                   S                S,U
-    job_missing      S,U(photo_id),D,I        S,D                                 -                S,D
-    list_range       S,I,U                    S,U                                 S                -
-    model            S                        S                                   S                S(dropped_at+model_id)
-    object_event     S,I,U                    -                                   S                S,D
-    photo            S,I,U                    S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
-    photo_result     S,U(DECIDED),D           S,I,U,D                             S                S,D
-    policy           S                        -                                   S                -
-    policy_effect    S                        -                                   S                -
-    policy_rule      -                        -                                   S                -
-    promotion        S,I                      S                                   S                S
-    queue_limit      S,I,U,D                  S                                   -                -
-    schedule         S,I,U                    S                                   -                -
-    shard            S,I,U                    S,I,U                               S                -
-    taxonomy         S                        S                                   S                -
-    taxonomy_category S                       S                                   S                -
-    thumbnail        S(photo_id),D            S(photo_id),D                       S,I,U,D          S(photo_id),D
-    user_category    S,I,U                    S,I,U                               S                S,I,U,D
-    worker           S,I,U,D                  S,I,U,D                             S                -
+                     ingest                  worker                              api              eraser
+    active_effect    S                       -                                   S                -
+    active_model     S                       S                                   S                -
+    app_user         S,I(name),U(consent)    S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
+    breaker          S                       S,I,U,D                             S                -
+    bucket           S,I                     S                                   S                S
+    category         S                       -                                   S                -
+    category_closure -                       -                                   -                -
+    category_level   -                       -                                   -                -
+    category_total   S,I,U                   S,I,U                               S                S,I,U
+    decision         S                       S                                   S                -
+    delivery         S,I,U                   S,U                                 S                S,U
+    erasure          -                       -                                   -                S,I,U
+    firing           S,I,U                   -                                   -                -
+    job              S,I,U                   S,U                                 S                S(job_id+tidying_at)
+    job_count        S,I,U                   S,I,U                               S                S,I,U
+    job_entry        S,I,D                   -                                   -                S,D
+    job_item         S,I,U,D                 S,U                                 S                S,U(state),D
+    job_line         S,I,D                   -                                   S                S,U
+    job_missing      S,U(photo_id),D,I       S,D                                 -                S,D
+    list_range       S,I,U                   S,U                                 S                -
+    model            S                       S                                   S                S(dropped_at+model_id)
+    object_event     S,I,U                   -                                   S                S,D
+    photo            S,I,U                   S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
+    photo_result     S,U(DECIDED),D          S,I,U,D                             S                S,D
+    policy           S                       -                                   S                -
+    policy_effect    S                       -                                   S                -
+    policy_rule      -                       -                                   S                -
+    promotion        S,I                     S                                   S                S
+    queue_limit      S,I,U,D                 S                                   -                -
+    schedule         S,I,U                   S                                   -                -
+    shard            S,I,U                   S,I,U                               S                -
+    taxonomy         S                       S                                   S                -
+    taxonomy_category S                      S                                   S                -
+    thumbnail        S(photo_id),D           S(photo_id),D                       S,I,U,D          S(photo_id),D
+    user_category    S,I,U                   S,I,U                               S                S,I,U,D
+    worker           S,I,U,D                 S,I,U,D                             S                -
 """
 BYTES = "content_rev+etag+gone_at+size+taken_at+taken_from+version_id"  # what a photo's bytes bring along
 
