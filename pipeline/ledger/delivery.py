@@ -209,15 +209,17 @@ def expire(connection: Connection) -> int:
 
 
 _PUBLISH = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT delivery_id FROM core.delivery o JOIN core.job j USING (job_id)
+    WHERE o.state = {WorkState.PENDING} AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= now())
+      AND j.state >= {JobState.SUCCEEDED}
+      AND (o.kind <> 'webhook' OR NOT EXISTS (
+          SELECT FROM core.delivery r WHERE r.job_id = o.job_id AND r.kind = 'results'
+          AND r.state IN ({OPEN}, {WorkState.LEASED}) AND r.attempts < {TRIES_WAITED_FOR}))
+    ORDER BY delivery_id LIMIT :room FOR NO KEY UPDATE OF o SKIP LOCKED
+)
 UPDATE core.delivery d SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
-FROM (SELECT delivery_id FROM core.delivery o JOIN core.job j USING (job_id)
-      WHERE o.state = {WorkState.PENDING} AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= now())
-        AND j.state >= {JobState.SUCCEEDED}
-        AND (o.kind <> 'webhook' OR NOT EXISTS (
-            SELECT FROM core.delivery r WHERE r.job_id = o.job_id AND r.kind = 'results'
-            AND r.state IN ({OPEN}, {WorkState.LEASED}) AND r.attempts < {TRIES_WAITED_FOR}))
-      ORDER BY delivery_id LIMIT :room FOR NO KEY UPDATE OF o SKIP LOCKED) chosen
-WHERE d.delivery_id = chosen.delivery_id RETURNING d.delivery_id"""
+FROM chosen WHERE d.delivery_id = chosen.delivery_id RETURNING d.delivery_id"""
 
 
 def publishable(connection: Connection) -> list[Doorbell]:

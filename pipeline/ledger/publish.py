@@ -27,25 +27,28 @@ class Doorbell:
     work_id: int
 
 
-# RETURNING keeps no order: what is foremost is said again.
+# Chosen once, whatever the plan: joined as a subquery it might be asked again, and then pass over the rows that it has
+# locked before and take more than there is room for. RETURNING keeps no order, so what is foremost is said again.
 _PUBLISH_SHARDS = f"""
-WITH rung AS (
-    UPDATE core.shard s SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
-    FROM (SELECT shard_id FROM core.shard JOIN core.job j USING (job_id)
-          WHERE core.shard.state = {WorkState.PENDING} AND core.shard.model_id = :model
-            AND (next_attempt_at IS NULL OR next_attempt_at <= now()) AND j.state = {JobState.RUNNING}
-          ORDER BY core.shard.priority DESC, core.shard.alone DESC, shard_id LIMIT :room
-          FOR UPDATE OF shard SKIP LOCKED) chosen
+WITH chosen AS MATERIALIZED (
+    SELECT shard_id FROM core.shard JOIN core.job j USING (job_id)
+    WHERE core.shard.state = {WorkState.PENDING} AND core.shard.model_id = :model
+      AND (next_attempt_at IS NULL OR next_attempt_at <= now()) AND j.state = {JobState.RUNNING}
+    ORDER BY core.shard.priority DESC, core.shard.alone DESC, shard_id LIMIT :room
+    FOR UPDATE OF shard SKIP LOCKED
+), rung AS (
+    UPDATE core.shard s SET state = {WorkState.QUEUED}, published_at = clock_timestamp() FROM chosen
     WHERE s.shard_id = chosen.shard_id RETURNING s.shard_id, s.priority, s.alone
 ) SELECT shard_id FROM rung ORDER BY priority DESC, alone DESC, shard_id"""
 
 _PUBLISH_RANGES = f"""
-WITH rung AS (
-    UPDATE core.list_range r SET state = {WorkState.QUEUED}, published_at = clock_timestamp()
-    FROM (SELECT range_id, j.priority FROM core.list_range JOIN core.job j USING (job_id)
-          WHERE core.list_range.state = {WorkState.PENDING} AND (next_attempt_at IS NULL OR next_attempt_at <= now())
-            AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
-          ORDER BY j.priority DESC, range_id LIMIT :room FOR UPDATE OF list_range SKIP LOCKED) chosen
+WITH chosen AS MATERIALIZED (
+    SELECT range_id, j.priority FROM core.list_range JOIN core.job j USING (job_id)
+    WHERE core.list_range.state = {WorkState.PENDING} AND (next_attempt_at IS NULL OR next_attempt_at <= now())
+      AND j.state IN ({JobState.CREATED}, {JobState.RUNNING})
+    ORDER BY j.priority DESC, range_id LIMIT :room FOR UPDATE OF list_range SKIP LOCKED
+), rung AS (
+    UPDATE core.list_range r SET state = {WorkState.QUEUED}, published_at = clock_timestamp() FROM chosen
     WHERE r.range_id = chosen.range_id RETURNING r.range_id, chosen.priority
 ) SELECT range_id FROM rung ORDER BY priority DESC, range_id"""
 

@@ -73,6 +73,9 @@ def page_of(refs=(), refusals=(), gone=(), last=True, cursor=None):
 
 
 EMPTIED = [
+    "policy_effect",
+    "policy_rule",
+    "policy",
     "thumbnail",
     "erasure",
     "breaker",

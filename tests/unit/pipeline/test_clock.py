@@ -106,6 +106,8 @@ def test_a_time_zone_that_is_none_is_refused(zone: str) -> None:
 
 
 def test_without_a_database_of_time_zones_there_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tzdata"]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "tzdata", None)  # as if it were not installed
     zoneinfo.reset_tzpath(to=())
     ZoneInfo.clear_cache()
