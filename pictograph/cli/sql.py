@@ -33,22 +33,26 @@ def sql(
         list[str] | None, typer.Argument(metavar="[-- ARGS]", help="What goes on to psql, such as `-- --csv`.")
     ] = None,
     *,
-    query: Annotated[str | None, typer.Option("-c", "--command", help="One query, instead of a prompt.")] = None,
+    queries: Annotated[
+        list[str] | None,
+        typer.Option("-c", "--command", metavar="QUERY", help="A query, instead of a prompt; may be given again."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Open psql on the tags, as an analyst who reads and changes nothing.
 
     Schema tags is on the search path; a query may take a minute. docs/sql.md has worked questions.
     """
-    if as_json and (query is None or arguments):
+    asked = queries or []
+    if as_json and (len(asked) != 1 or arguments):
         raise ConfigurationError("--json is for one query: `pictograph sql --json -c QUERY`, without more arguments.")
     with ready(DATABASE, quiet=True) as settings:
         if as_json:
-            _answer(settings, query or "")
+            _answer(settings, asked[0])
             return
-        if query is None and not arguments:
+        if not asked and not arguments:
             note(WELCOME)
-        status = _run([*_command(query), *(arguments or ())], settings)
+        status = _run([*_command(asked), *(arguments or ())], settings)
     if status:
         raise typer.Exit(1)
 
@@ -59,10 +63,12 @@ def _answer(settings: Settings, query: str) -> None:
             emit(row)
 
 
-def _command(query: str | None) -> list[str]:
-    """psql, for a prompt or for one query; what a person has set up for prompts is of no concern to a query."""
+def _command(queries: Sequence[str]) -> list[str]:
+    """psql, for a prompt or for queries; what a person has set up for prompts is of no concern to a query."""
     program = str(_psql())
-    return [program] if query is None else [program, "--no-psqlrc", "--set=ON_ERROR_STOP=1", f"--command={query}"]
+    if not queries:
+        return [program]
+    return [program, "--no-psqlrc", "--set=ON_ERROR_STOP=1", *(f"--command={query}" for query in queries)]
 
 
 def _psql() -> Path:

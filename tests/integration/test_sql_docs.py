@@ -84,6 +84,14 @@ def ask(corpus, endpoints):
     return run
 
 
+def test_every_query_is_answered_and_json_is_for_one(ask):
+    done = ask("-c", "SELECT 11", "-c", "SELECT 22", "--", "--csv", "--tuples-only")
+    assert (done.returncode, done.stdout.split()) == (0, ["11", "22"])
+    refused = ask("--json", "-c", "SELECT 11", "-c", "SELECT 22")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--json is for one query" in refused.stderr
+
+
 def test_the_command_answers_as_an_analyst(ask):
     done = ask("-c", "SELECT count(*), current_user FROM photo", "--", "--csv", "--tuples-only")
     assert (done.returncode, done.stdout) == (0, "28,pictograph_analyst\n"), done.stderr
