@@ -4,17 +4,42 @@ import hashlib
 
 from fastapi import Request, Response
 
+PRIVATE = "private, no-cache"  # what users photograph is for no shared cache
+
 
 def cacheable(
-    request: Request, body: bytes | str, media_type: str, cache_control: str = "private, no-cache", vary: str = ""
+    request: Request, body: bytes | str, media_type: str, cache_control: str = PRIVATE, vary: str = ""
 ) -> Response:
-    """The body, or 304 where `If-None-Match` names it. `private`: what users photograph is for no shared cache."""
+    """The body, or 304 where `If-None-Match` names it."""
     data = body.encode() if isinstance(body, str) else body
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": cache_control, **({"Vary": vary} if vary else {})}
+    headers = _headers(etag, cache_control, vary)
     if _matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type=media_type)
+
+
+def stamped(*parts: object) -> str:
+    """A strong ETag for an answer that is the same whenever all of these are: revisions, versions, parameters."""
+    words = "\n".join(repr(part) for part in parts)
+    return f'"{hashlib.sha256(words.encode()).hexdigest()[:32]}"'
+
+
+def unchanged(request: Request, etag: str, vary: str = "") -> Response | None:
+    """304 where whoever asks has the answer of this ETag already: before anything is read. None: make the answer."""
+    if not _matches(request.headers.get("if-none-match", ""), etag):
+        return None
+    return Response(status_code=304, headers=_headers(etag, PRIVATE, vary))
+
+
+def answered(body: bytes | str, media_type: str, etag: str, vary: str = "") -> Response:
+    """The answer under an ETag that `stamped` made."""
+    return Response(body, headers=_headers(etag, PRIVATE, vary), media_type=media_type)
+
+
+def _headers(etag: str, cache_control: str, vary: str) -> dict[str, str]:
+    varying = ", ".join(filter(None, (vary, "Authorization, Cookie")))
+    return {"ETag": etag, "Cache-Control": cache_control, "Vary": varying}
 
 
 def _matches(if_none_match: str, etag: str) -> bool:

@@ -53,5 +53,12 @@ def see_user(connection: Connection, user: str) -> None:
     _set(connection, "pictograph.user", user)
 
 
+def see_shared(connection: Connection, user: str | None = None) -> None:
+    """Let the rest of this transaction see the rows of users who consent to it, and those of one more user."""
+    _set(connection, "pictograph.tenant", "off")
+    _set(connection, "pictograph.shared", "on")
+    _set(connection, "pictograph.user", user or "")
+
+
 def _set(connection: Connection, name: str, value: str) -> None:
     connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})

@@ -19,7 +19,9 @@ RIGHTS = """
                      ingest                  worker                              api              eraser
     active_effect    S                       -                                   S                -
     active_model     S                       S                                   S                -
-    app_user         S,I(name),U(consent)    S(deleted_at+user_id),U(created_at) S                S,U(deleted_at)
+    api_key          -                       -                                   S(KEY),U(used_at) -
+    api_secret       -                       -                                   S                -
+    app_user         S,I(name),U(consent)    S(consent+deleted_at+user_id),U(created_at) S                S,U(deleted_at)
     breaker          S                       S,I,U,D                             S                -
     bucket           S,I                     S                                   S                S
     category         S                       -                                   S                -
@@ -38,6 +40,8 @@ RIGHTS = """
     job_missing      S,U(photo_id),D,I       S,D                                 -                S,D
     list_range       S,I,U                   S,U                                 S                -
     model            S                       S                                   S                S(dropped_at+model_id)
+    model_report     -                       -                                   S                -
+    model_revision   S,I,U                   S,I,U                               S                S,I,U
     object_event     S,I,U                   -                                   S                S,D
     photo            S,I,U                   S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
     photo_result     S,U(DECIDED),D          S,I,U,D                             S                S,D
@@ -48,13 +52,18 @@ RIGHTS = """
     queue_limit      S,I,U,D                 S                                   -                -
     schedule         S,I,U                   S                                   -                -
     shard            S,I,U                   S,I,U                               S                -
+    shared_total     S,I,U                   S,I,U                               S                S,I,U
     taxonomy         S                       S                                   S                -
     taxonomy_category S                      S                                   S                -
     thumbnail        S(photo_id),D           S(photo_id),D                       S,I,U,D          S(photo_id),D
     user_category    S,I,U                   S,I,U                               S                S,I,U,D
+    user_revision    S,I,U                   S,I,U                               S,I,U            S,I,U,D
+    verdict          S,D                     -                                   S,I,U,D          S,D
     worker           S,I,U,D                 S,I,U,D                             S                -
 """
 BYTES = "content_rev+etag+gone_at+size+taken_at+taken_from+version_id"  # what a photo's bytes bring along
+
+KEY = "expires_at+key_id+name+revoked_at+scopes+secret_sha256+used_at+user_name"
 
 DECIDED = "decision_rev+headline+masses+nodes+outcome+tags+taken_at+user_id"  # and whose photo it is
 
@@ -73,6 +82,8 @@ OF_SOMEBODY = {
     "shard",
     "thumbnail",
     "user_category",
+    "user_revision",
+    "verdict",
 }
 
 RIGHTS_OF_ROLES = ("rolsuper", "rolbypassrls", "rolreplication", "rolcanlogin", "rolcreaterole", "rolcreatedb")
@@ -108,7 +119,7 @@ def expected():
 
 
 def _spelt_out(cell):
-    for word, columns in (("BYTES", BYTES), ("DECIDED", DECIDED)):
+    for word, columns in (("BYTES", BYTES), ("DECIDED", DECIDED), ("KEY", KEY)):
         cell = cell.replace(word, columns)
     return cell
 

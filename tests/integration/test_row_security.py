@@ -66,6 +66,11 @@ def test_an_api_for_everybody_sees_what_there_is(two_users, ledger, api):
     lines = "INSERT INTO core.job_line (job_id, line, photo_id) SELECT :job, photo_id, photo_id FROM core.photo"
     ledger.execute(lines, job=two_users)
     ledger.execute("INSERT INTO core.object_event (bucket, key, sequencer) VALUES ('s3://photos', 'ann/0.jpg', '1')")
+    ledger.execute("INSERT INTO core.user_revision SELECT user_id, 1 FROM core.app_user ON CONFLICT DO NOTHING")
+    ledger.execute(
+        "INSERT INTO core.verdict (photo_id, node, verdict, content_rev, model_id, decision_rev, given_by) "
+        "SELECT photo_id, 1, 'confirm', 1, 1, 1, 'test' FROM core.photo"
+    )
     with ledger.database.transaction() as connection:
         all_there_is = seen(connection)
     with api.database.transaction() as connection:

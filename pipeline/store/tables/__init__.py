@@ -9,10 +9,10 @@ into a partition that is made with its model; totals come from nothing but resul
 model's taxonomy registered; and nobody deletes a photo, user, model or category before what refers to it.
 """
 
-from pipeline.store.tables import jobs, knowledge, orders, photos, results, work
+from pipeline.store.tables import access, jobs, knowledge, orders, photos, results, work
 from pipeline.store.tables.base import metadata
 from pipeline.store.tables.dictionary import describe
 
-__all__ = ["jobs", "knowledge", "metadata", "orders", "photos", "results", "work"]
+__all__ = ["access", "jobs", "knowledge", "metadata", "orders", "photos", "results", "work"]
 
 describe(metadata)

@@ -8,6 +8,23 @@ the migration that makes it. *Masses* are ten-thousandths of a photo, *times* ar
 from sqlalchemy import MetaData
 
 COLUMNS: dict[str, dict[str, str]] = {
+    "api_key": {
+        "key_id": "The key.",
+        "name": "What it is for, in its maker's words.",
+        "secret_sha256": "SHA-256 of the secret, which has 256 random bits.",
+        "user_name": "For whose photos alone. NULL: for everybody's.",
+        "scopes": "What it may do; see api/auth.py.",
+        "created_by": "Who made it.",
+        "created_at": "When it was made.",
+        "expires_at": "From when it opens nothing any more. NULL: never.",
+        "revoked_at": "Since when it opens nothing. NULL: not revoked.",
+        "used_at": "When it was last used, to the hour. NULL: never.",
+    },
+    "api_secret": {
+        "purpose": "What is signed with it: page_token or session.",
+        "secret": "32 random bytes.",
+        "created_at": "Since when it is used.",
+    },
     "app_user": {
         "user_id": "The user.",
         "name": "What the operator's rule makes of a key; compared bytewise.",
@@ -89,6 +106,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "items": "Rows deleted so far, of all jobs.",
         "lines": "Lines of jobs' input whose address was taken out so far.",
         "outputs": "Delivered results that are written again without them, so far.",
+        "verdicts": "Verdicts deleted so far.",
     },
     "firing": {
         "schedule_id": "Of which schedule.",
@@ -197,6 +215,17 @@ COLUMNS: dict[str, dict[str, str]] = {
         "created_at": "When it was registered.",
         "dropped_at": "When its results were given up. NULL: they were not.",
     },
+    "model_report": {
+        "base_model_id": "The model that the other one is compared with.",
+        "head_model_id": "The other one.",
+        "made_at": "When the comparison was made; photos that came since are not in it.",
+        "report": "As `pictograph models diff --json` writes it.",
+    },
+    "model_revision": {
+        "model_id": "The model.",
+        "slot": "0 to 63. Add up all slots.",
+        "revision": "How often it has risen.",
+    },
     "object_event": {
         "bucket": "Where the object lies.",
         "key": "Its key.",
@@ -301,6 +330,14 @@ COLUMNS: dict[str, dict[str, str]] = {
         "suspicions": "Machines that lost a device over it.",
         "alone": "Whether it is worked on beside nothing else.",
     },
+    "shared_total": {
+        "model_id": "By which model.",
+        "node": "The category, or area.",
+        "slot": "User id modulo 64. Add up all slots.",
+        "users": "Users of whom at least one photo carries the tag. Not additive over categories.",
+        "photos": "Photos that carry the tag. Not additive over categories.",
+        "mass": "Ten-thousandths of a photo. Additive over categories that share no label.",
+    },
     "taxonomy": {
         "taxonomy_id": "The taxonomy.",
         "name": "Its name.",
@@ -331,6 +368,23 @@ COLUMNS: dict[str, dict[str, str]] = {
         "node": "The category, or area.",
         "photos": "Photos that carry the tag. Not additive over categories.",
         "mass": "Ten-thousandths of a photo. Additive over categories that share no label.",
+    },
+    "user_revision": {
+        "user_id": "The user.",
+        "revision": "1, 2, ...",
+        "changed_at": "When it last rose.",
+    },
+    "verdict": {
+        "photo_id": "Of which photo.",
+        "node": "Of which category.",
+        "verdict": "confirm: the photo shows it, and so all above it. reject: it does not, nor anything "
+        "below it. generalise: it shows some kind of it.",
+        "content_rev": "Of which bytes of the photo; of others nothing was said.",
+        "model_id": "Which model's tags were shown when it was given.",
+        "decision_rev": "Under which of its decisions.",
+        "headline": "The headline that was shown. NULL: none.",
+        "given_by": "The key by which it came; open: a server without keys.",
+        "given_at": "When.",
     },
     "worker": {
         "worker_id": "The process: machine, number, and when it began.",

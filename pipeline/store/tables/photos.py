@@ -85,5 +85,6 @@ erasure = Table(
     Column("items", BigInteger, nullable=False, server_default=text("0")),
     Column("lines", BigInteger, nullable=False, server_default=text("0")),
     Column("outputs", BigInteger, nullable=False, server_default=text("0")),
+    Column("verdicts", BigInteger, nullable=False, server_default=text("0")),
     comment="A user being erased, or erased: how many rows of each kind were deleted so far.",
 )

@@ -10,8 +10,10 @@ from sqlalchemy import (
     LargeBinary,
     SmallInteger,
     Table,
+    func,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from pipeline.store.tables.base import Moment, metadata, stated
 
@@ -75,4 +77,53 @@ category_total = Table(
     CheckConstraint("mass >= 0", name="mass"),
     comment="Exact totals over all users, in 64 slots by photo so that merges of different shards do not queue up.",
     postgresql_with={"fillfactor": "50"},  # every merge changes most rows of a slot: they shall stay on their page
+)
+
+shared_total = Table(
+    "shared_total",
+    metadata,
+    Column("model_id", SmallInteger, stated("core.model.model_id"), primary_key=True),
+    Column("node", SmallInteger, stated("core.category.node"), primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("users", BigInteger, nullable=False),
+    Column("photos", BigInteger, nullable=False),
+    Column("mass", BigInteger, nullable=False),
+    CheckConstraint("users >= 0", name="users"),
+    CheckConstraint("photos >= 0", name="photos"),
+    CheckConstraint("mass >= 0", name="mass"),
+    comment="Exact totals over the users who consent to be seen by others, in 64 slots by user.",
+    postgresql_with={"fillfactor": "50"},
+)
+
+user_revision = Table(
+    "user_revision",
+    metadata,
+    Column("user_id", BigInteger, stated("core.app_user.user_id"), primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("changed_at", Moment, nullable=False, server_default=func.now()),
+    comment="A number that rises with every transaction that changes anything shown of a user: results, owners, times, "
+    "verdicts, consent. Answers about the user are cached by it. No row: nothing has changed yet.",
+    postgresql_with={"fillfactor": "70"},
+)
+
+model_revision = Table(
+    "model_revision",
+    metadata,
+    Column("model_id", SmallInteger, stated("core.model.model_id"), primary_key=True),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("revision", BigInteger, nullable=False),
+    comment="Numbers of which one rises with every transaction that changes results of the model; their sum is the "
+    "model's revision. In slots, so that merges do not queue up.",
+    postgresql_with={"fillfactor": "50"},
+)
+
+model_report = Table(
+    "model_report",
+    metadata,
+    Column("base_model_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("head_model_id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("made_at", Moment, nullable=False, server_default=func.now()),
+    Column("report", JSONB, nullable=False),
+    comment="The newest comparison of two models over the photos that both have seen, as `pictograph models diff` made "
+    "it.",
 )
