@@ -4,17 +4,27 @@ from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
 
 from api import errors
+from api.auth import not_guarded
 from api.envelope import Envelope
 from api.hosts import TrustedHosts, trusted_hosts
+from api.keyring import Keyring
+from api.limits import Bodies, Compressed, Throttle
 from api.pages.render import STATIC
-from api.routes import health, jobs, pages, photos, profiles
-from api.services import Decoder, Objects, Services, Thumbnails
+from api.routes import health, jobs, pages, photos, profiles, session, user_pages
+from api.services import Decoder, Objects, Secrets, Services, Thumbnails
+from api.watching import Watching
+from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.session import Database
 
 
 def create_app(settings: Settings, database: Database, objects: Objects, decoder: Decoder) -> FastAPI:
     """The HTTP interface and the pages, as an ASGI application. The caller closes what it passes in."""
+    if settings.api_open and not settings.api_is_local:
+        raise ConfigurationError(
+            f"PICTOGRAPH_API_OPEN would let everybody in who reaches {settings.api_host}; it is for addresses of this "
+            "machine alone. Leave it out, and make keys with `pictograph keys add`."
+        )
     app = FastAPI(
         title="Pictograph",
         version="1",
@@ -23,11 +33,25 @@ def create_app(settings: Settings, database: Database, objects: Objects, decoder
         redoc_url=None,
         redirect_slashes=False,  # a user's name may end with a slash
     )
-    app.state.services = Services(database=database, thumbnails=Thumbnails(database, objects, decoder, settings))
-    for module in (health, jobs, photos, profiles, pages):
-        app.include_router(module.router)
+    app.state.services = Services(
+        database=database,
+        thumbnails=Thumbnails(database, objects, decoder, settings),
+        secrets=Secrets(database),
+        keyring=Keyring(database),
+        throttle=Throttle(settings.api_requests_per_minute, "too_many_requests", "Too many requests in a minute."),
+        failures=Throttle(settings.api_failures_per_minute, "too_many_failures", "Too many wrong keys in a minute."),
+        settings=settings,
+        watching=Watching(),
+    )
+    for module in (health, session, jobs, photos, profiles, user_pages, pages):
+        app.include_router(module.router, responses=errors.PROBLEMS)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    unguarded = list(not_guarded(app))
+    if unguarded:
+        raise AssertionError(f"routes that anybody may use, and that api.auth.PUBLIC does not name: {unguarded}")
     errors.install(app)
+    app.add_middleware(Compressed)
+    app.add_middleware(Bodies, most_bytes=settings.api_body_bytes)
     app.add_middleware(TrustedHosts, allowed=trusted_hosts(settings.api_host))
     app.add_middleware(Envelope)
     return app

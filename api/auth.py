@@ -13,17 +13,24 @@ Laws
 3. What a principal may not see is not there: the answer is that for a thing that does not exist.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, Request
+from fastapi import Depends, FastAPI, Request, Security
+from fastapi.dependencies.models import Dependant
+from fastapi.security import HTTPBearer
 from sqlalchemy import Connection
 
-from api.services import Services, _services
-from pipeline.store.roles import see_everybody, see_shared, see_user
+from api import sessions
+from api.errors import Problem, SignInNeeded
+from api.limits import address_of
+from api.services import Services, services_of
+from pipeline.store.keys import Key
+from pipeline.store.roles import Role, act_as, see_everybody, see_shared, see_user
 
 
 class Scope(StrEnum):
@@ -39,6 +46,10 @@ class Scope(StrEnum):
     MODEL_READ = "model.read"  # models and their differences; tenant-wide only
 
 
+#: What nobody may who is bound to a user.
+TENANT_WIDE = frozenset({Scope.JOB_READ, Scope.JOB_WRITE, Scope.MODEL_READ})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Principal:
     """Whoever asks."""
@@ -47,10 +58,46 @@ class Principal:
     user: str | None  # whose photos alone; None: everybody's
     scopes: frozenset[Scope]
 
+    key_id: int | None = None  # None: it came without a key
+
+    @classmethod
+    def of(cls, key: Key) -> "Principal":
+        """The principal of a key. Scopes that this release does not know are none, nor what is not for users."""
+        scopes = frozenset(scope for scope in Scope if scope in key.scopes)
+        return cls(
+            name=key.name,
+            user=key.user,
+            scopes=scopes if key.user is None else scopes - TENANT_WIDE,
+            key_id=key.key_id,
+        )
+
     def may(self, scope: Scope) -> bool:
         """Whether it has this scope."""
         return scope in self.scopes
 
+
+#: What several scopes are called together, by whom they are for.
+BUNDLES: dict[str, frozenset[Scope]] = {
+    "reader": frozenset({Scope.PROFILE_READ, Scope.PHOTO_READ, Scope.CATEGORY_READ}),
+    "user": frozenset(Scope) - TENANT_WIDE,
+    "operator": frozenset(Scope),
+}
+
+#: What anybody may ask for, each with the reason.
+PUBLIC: dict[str, str] = {
+    "/livez": "probes have no keys; it tells that a process lives",
+    "/readyz": "probes have no keys; it tells a revision of tables",
+    "/v1/openapi.json": "what can be asked is no secret",
+    "/static": "style sheets and scripts, the same for everybody",
+    "/mosaic.css": "places of tiles, computed from the numbers in the address and from nothing else",
+    "/sign-in": "there, keys are given",
+    "/sign-out": "it takes a cookie away from the browser that asks",
+}
+
+CHALLENGE, REALM, WRONG = "WWW-Authenticate", 'Bearer realm="pictograph"', 'error="invalid_token"'
+NO_KEY = "This server wants a key: send it as `Authorization: Bearer pk_...`; `pictograph keys add` makes one."
+WRONG_KEY = "This key opens nothing: it is unknown, revoked or expired; `pictograph keys add` makes another one."
+_BEARER = HTTPBearer(auto_error=False, scheme_name="key", description="A key that `pictograph keys add` made.")
 
 #: Everybody, on a server of this machine alone that runs without keys.
 OPEN = Principal(name="open", user=None, scopes=frozenset(Scope))
@@ -83,15 +130,91 @@ class Desk:
                 see_shared(connection, self.principal.user)
             yield connection
 
+    @contextmanager
+    def commanding(self) -> Iterator[Connection]:
+        """For commands to jobs: as the role that submits and controls them, which sees everybody's photos.
+
+        The desk of a principal who is bound to a user has none. Commands are signed with `principal.name`.
+
+        Raises:
+            ConfigurationError: the server's login may not act as that role.
+        """
+        if self.principal.user is not None:
+            raise AssertionError("a desk for commands was given to a principal who is bound to a user")
+        with self.services.database.transaction() as connection:
+            act_as(connection, Role.INGEST)
+            yield connection
+
+
+async def principal_of(request: Request) -> Principal:
+    """Who asks.
+
+    Raises:
+        Problem: nobody is known to (401), who does so sends wrong keys again and again (429), or a page of another site
+            makes a browser ask (403).
+    """
+    services, header = services_of(request), request.headers.get("authorization")
+    if header is not None:
+        kind, _, secret = header.partition(" ")
+        key = await services.keyring.by_secret(secret.strip()) if kind.lower() == "bearer" else None
+        if key is None:
+            services.failures.spend(address_of(request))
+            raise SignInNeeded(
+                HTTPStatus.UNAUTHORIZED, "wrong_key", WRONG_KEY, headers={CHALLENGE: f"{REALM}, {WRONG}"}
+            )
+        return Principal.of(key)
+    key_id = await sessions.key_of(request)
+    key = None if key_id is None else await services.keyring.by_number(key_id)
+    sessions.check_origin(request, by_cookie=key is not None)
+    if key is not None:
+        return Principal.of(key)
+    if services.settings.api_open:
+        return OPEN
+    raise SignInNeeded(HTTPStatus.UNAUTHORIZED, "no_key", NO_KEY, headers={CHALLENGE: REALM})
+
+
+def _check_scopes(principal: Principal, scopes: tuple[Scope, ...]) -> None:
+    """A Problem for what the principal may not do, whatever it is about."""
+    lacking = [scope.value for scope in scopes if not principal.may(scope)]
+    if lacking:
+        detail = f"The key {principal.name} lacks the scope {' and '.join(lacking)}."
+        raise Problem(HTTPStatus.FORBIDDEN, "forbidden", detail)
+
 
 def needs(*scopes: Scope) -> Any:  # noqa: ANN401 - FastAPI's own type for dependencies
     """A dependency: the desk of a principal who has all of these scopes."""
 
-    async def desk(request: Request) -> Desk:
-        return Desk(principal=OPEN, services=_services(request))
+    async def desk(request: Request, _described: Annotated[object, Security(_BEARER)] = None) -> Desk:
+        principal = await principal_of(request)
+        services = services_of(request)
+        services.throttle.spend(address_of(request) if principal.key_id is None else f"key {principal.key_id}")
+        _check_scopes(principal, scopes)
+        return Desk(principal=principal, services=services)
 
     desk.scopes = scopes  # type: ignore[attr-defined]
     return Depends(desk)
+
+
+def not_guarded(app: FastAPI) -> Iterator[str]:
+    """The addresses of an application that are neither public nor need a scope. What is not understood is one."""
+    for route in _leaves(app.router.routes):
+        address = getattr(route, "path", repr(route))
+        if address not in PUBLIC and not any(_scopes(getattr(route, "dependant", None))):
+            yield address
+
+
+def _leaves(routes: Iterable[Any]) -> Iterator[Any]:
+    for route in routes:
+        if hasattr(route, "effective_candidates"):  # a router that was included
+            yield from _leaves(route.effective_candidates())
+        else:
+            yield route
+
+
+def _scopes(dependant: Dependant | None) -> Iterator[Scope]:
+    for each in dependant.dependencies if dependant else ():
+        yield from getattr(each.call, "scopes", ())
+        yield from _scopes(each)
 
 
 #: Desks by what they need; a route takes one as a parameter.

@@ -9,9 +9,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import respond
 
-#: Pages need one style sheet and pictures of our own, and nothing else: no script, no inline style, no other host.
+#: Pages need style sheets, scripts and pictures of our own, and nothing else: nothing inline, and no other host.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -19,6 +20,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+#: By what answers differ, whether they say so themselves or not: who asks, and how it is packed.
+VARY = ("Authorization", "Cookie", "Accept-Encoding")
+STATIC = "/static/"  # the same for everybody
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -44,7 +48,9 @@ class Envelope:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                MutableHeaders(scope=message).update({**HEADERS, "X-Request-ID": request.state.request_id})
+                headers = MutableHeaders(scope=message)
+                headers.update({**HEADERS, "X-Request-ID": request.state.request_id})
+                headers["Vary"] = _varying(headers.get("vary", ""), scope["path"])
             await send(message)
 
         try:
@@ -53,3 +59,10 @@ class Envelope:
             if started:
                 raise
             await respond(request, error)(scope, receive, send_enveloped)
+
+
+def _varying(said: str, path: str) -> str:
+    """The Vary header: what the answer itself says, and by what all of its kind differ; each once."""
+    names = [name.strip() for name in said.split(",") if name.strip()]
+    names += VARY[-1:] if path.startswith(STATIC) else VARY
+    return ", ".join({name.lower(): name for name in names}.values())

@@ -9,14 +9,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from api.pages.render import page
 from pipeline.errors import (
     ConfigurationError,
+    Conflict,
     PhotoChanged,
     PhotoGone,
     PictographError,
@@ -41,12 +45,37 @@ class Problem(PictographError):
         detail: str,
         errors: Sequence[Mapping[str, str]] = (),
         retry: int | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(visible(detail))
         self.status = status
         self.code = code
         self.errors = [{name: visible(text) for name, text in each.items()} for each in errors]
         self.retry_after_seconds = retry
+        self.headers = dict(headers or {})
+
+
+class ProblemOut(BaseModel):
+    """What went wrong, in the form of RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="one sentence for people")
+    instance: str
+    code: str = Field(description="stable, for programs")
+    request_id: str
+    errors: list[dict[str, str]] | None = Field(default=None, description="each wrong part: pointer, code, detail")
+
+
+#: How routes say that any of their answers may be a problem.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "default": {"description": "A problem", "content": {MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}}
+}
+
+
+class SignInNeeded(Problem):
+    """Nobody is known to ask: programs are told so, browsers are sent where people sign in."""
 
 
 def not_found(what: str) -> Problem:
@@ -71,6 +100,7 @@ ANSWERS: tuple[tuple[type[PictographError], Answer], ...] = (
     (PhotoGone, Answer(HTTPStatus.NOT_FOUND, "photo_gone")),
     (SkipPhoto, Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "photo_unreadable")),
     (PhotoChanged, Answer(HTTPStatus.CONFLICT, "photo_changed")),
+    (Conflict, Answer(HTTPStatus.CONFLICT, "conflict")),
     (ConfigurationError, Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not_set_up", 60)),
     (PictographError, Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", tell=False)),
 )
@@ -114,10 +144,12 @@ def respond(request: Request, error: Exception) -> Response:
         log.error(
             "%s %s: %s", request.state.request_id, request.url.path, error, exc_info=error if unforeseen else None
         )
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", **problem.headers}
     if problem.retry_after_seconds is not None:
         headers["Retry-After"] = str(problem.retry_after_seconds)
     if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
+        if isinstance(problem, SignInNeeded):
+            return Response(status_code=HTTPStatus.SEE_OTHER, headers={**headers, "Location": _sign_in(request)})
         html = page("error.html", problem=problem, request_id=request.state.request_id)
         return Response(html, problem.status, headers, "text/html; charset=utf-8")
     body = {
@@ -131,6 +163,14 @@ def respond(request: Request, error: Exception) -> Response:
         **({"errors": problem.errors} if problem.errors else {}),
     }
     return Response(json.dumps(body), problem.status, headers, MEDIA_TYPE)
+
+
+def _sign_in(request: Request) -> str:
+    """Where a browser signs in, and from where it comes back to the page that it asked for."""
+    if request.method != "GET":
+        return "/sign-in"
+    path, query = quote(request.scope["path"], safe="/:@"), request.scope["query_string"].decode("latin-1")
+    return f"/sign-in?next={quote(f'{path}?{query}' if query else path)}"
 
 
 def install(app: FastAPI) -> None:

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 
@@ -46,7 +47,8 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_SECONDS,
         )
-        _Server(config, lambda: on_ready(address(settings.api_host, listener))).run(sockets=[listener])
+        ready = partial(on_ready, address(settings.api_host, listener))
+        _Server(config, ready, app.state.services.watching.close).run(sockets=[listener])
 
 
 def address(host: str, listener: socket.socket) -> str:
@@ -72,15 +74,21 @@ def _listening(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """Says when it answers; returns on a signal, so that the caller can close what it opened."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening, and say so."""
         await super().startup(sockets)
         if self.started:
             self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what would go on by itself, and let everything else finish."""
+        self._on_stop()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,21 +1,28 @@
 """What the routes stand on: profiles and thumbnails, made from ports that the composition root fills."""
 
+import math
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Protocol
+from typing import Protocol
 
-from fastapi import Depends, Request
+from fastapi import Request
 from sqlalchemy import Connection
+from starlette.concurrency import run_in_threadpool
 
 from api.errors import Problem, not_found
+from api.keyring import Keyring
+from api.limits import Throttle
+from api.watching import Watching
 from pipeline.errors import ConfigurationError, PhotoUnreadable
 from pipeline.profile import Profile, profile
 from pipeline.records import Code
 from pipeline.settings import Settings
 from pipeline.store import queries
+from pipeline.store.keys import signing_secret
 from pipeline.store.policies import active_policy, coarsen_totals
 from pipeline.store.queries import ActiveModel, PhotoPlace
 from pipeline.store.roles import see_everybody
@@ -26,6 +33,7 @@ from taxonomy.policy import Policy
 
 THUMBNAILS_AT_ONCE = 4  # bounds the memory that whole photos take here
 TURN_SECONDS = 5.0  # to wait for one's turn: those who wait hold threads that others need
+SECRET_SECONDS = 60.0  # for so long after it was replaced a secret is still taken
 EVICT_EVERY = 64  # thumbnails, from the first on; the cache may pass its cap by so many small JPEGs per process
 
 
@@ -56,13 +64,8 @@ class UserProfile:
     policy: Policy
 
 
-def bound(connection: Connection) -> Connection:
-    """The connection, its transaction bound to what its caller may see, by row-level security.
-
-    Callers have no names yet: everybody sees everything. Where they get some, this is the place that binds them.
-    """
-    see_everybody(connection)
-    return connection
+#: Opens a transaction of whoever asks: a desk's `transaction` or `gallery`.
+Opens = Callable[[], AbstractContextManager[Connection]]
 
 
 class Thumbnails:
@@ -78,15 +81,15 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._made = 0
 
-    def of(self, photo_id: int, side: int) -> bytes:
-        """The photo as a JPEG of side x side pixels.
+    def of(self, opens: Opens, photo_id: int, side: int) -> bytes:
+        """The photo as a JPEG of side x side pixels, if it can be seen in a transaction of that kind.
 
         Raises:
             Problem: there is no such photo, or too many are being made.
             PhotoGone, PhotoChanged, PhotoUnreadable, ServiceDown: it cannot be had.
         """
-        with self._database.transaction() as connection:
-            place = queries.photo_place(bound(connection), photo_id)
+        with opens() as connection:
+            place = queries.photo_place(connection, photo_id)
             if place is None:
                 raise not_found(f"There is no photo {photo_id}.")
             cached = queries.cached_thumbnail(connection, photo_id, side, place.content_rev)
@@ -98,13 +101,22 @@ class Thumbnails:
         with self._my_turn():
             data = self._objects.read(place.bucket, place.key, place.etag, place.size, place.version_id)
             jpeg = self._decoder.thumbnail(data, side)
-        self._database.run(lambda c: queries.cache_thumbnail(bound(c), photo_id, side, place.content_rev, jpeg))
+        self._keep(lambda c: queries.cache_thumbnail(c, photo_id, side, place.content_rev, jpeg))
         with self._lock:
             self._made += 1
             crowded = self._made % EVICT_EVERY == 1
         if crowded:
-            self._database.run(lambda c: queries.evict_thumbnails(bound(c), self._cap_bytes))
+            self._keep(lambda c: queries.evict_thumbnails(c, self._cap_bytes))
         return jpeg
+
+    def _keep(self, work: Callable[[Connection], object]) -> None:
+        """Work on the cache, which is the server's own: whoever asked may see one photo of it, and all count."""
+
+        def as_the_server(connection: Connection) -> None:
+            see_everybody(connection)
+            work(connection)
+
+        self._database.run(as_the_server)
 
     @contextmanager
     def _my_turn(self) -> Iterator[None]:
@@ -117,18 +129,38 @@ class Thumbnails:
             self._turn.release()
 
 
+class Secrets:
+    """What this server signs with, by purpose; read anew once a minute, so that a replaced one is soon in force."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[str, tuple[float, bytes]] = {}
+
+    def of(self, purpose: str) -> bytes:
+        """The secret for this purpose; ServiceDown where it is not at hand and cannot be read."""
+        read_at, secret = self._known.get(purpose, (-math.inf, b""))
+        if time.monotonic() - read_at > SECRET_SECONDS:
+            secret = self._database.run(lambda connection: signing_secret(connection, purpose))
+            self._known[purpose] = (time.monotonic(), secret)
+        return secret
+
+    async def at_hand(self, purpose: str) -> bytes:
+        """The same, for those who must not wait for the database in their thread."""
+        return await run_in_threadpool(self.of, purpose)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """Everything that routes may use."""
 
     database: Database
     thumbnails: Thumbnails
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """A transaction of whoever asks."""
-        with self.database.transaction() as connection:
-            yield bound(connection)
+    secrets: Secrets
+    keyring: Keyring
+    throttle: Throttle  # of all that is asked for
+    failures: Throttle  # of wrong keys
+    settings: Settings
+    watching: Watching
 
 
 def active_model(connection: Connection) -> ActiveModel:
@@ -161,9 +193,7 @@ def taxonomy_of(model: ActiveModel) -> Taxonomy:
     return taxonomy
 
 
-def _services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
+    """What the application of this request stands on. Routes get at the database by their desk instead."""
     services: Services = request.app.state.services
     return services
-
-
-Wired = Annotated[Services, Depends(_services)]

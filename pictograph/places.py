@@ -86,6 +86,8 @@ def servers(
         found: dict[str, object] = {}
         if Service.POSTGRES in missing:
             found["database_url"] = SecretStr(endpoints.database_url)
+            if settings.api_open is None and settings.api_is_local:
+                found["api_open"] = True  # whoever reaches it may read the photos themselves, and the data folder
         if Service.BROKER in missing:
             found["broker_url"] = SecretStr(endpoints.broker_url)
         if Service.S3 in missing:

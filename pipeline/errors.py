@@ -2,8 +2,9 @@
 
 PictographError
 ├── ConfigurationError    stop: the user must change a setting, an argument or a credential (exit status 2)
-│   └── SourceError       the photos' place cannot be read as it was named
-│       └── AccessDenied  it is there, and we may not do this to it
+│   ├── SourceError       the photos' place cannot be read as it was named
+│   │   └── AccessDenied  it is there, and we may not do this to it
+│   └── Conflict          what is asked for contradicts what is there
 ├── ServiceDown           retry: Postgres, the broker or S3 does not answer; nobody's photo is to blame
 ├── Throttled             retry, later: the service answers "slow down"
 ├── SkipPhoto             this photo is done for, with a reason (`code`); its neighbours go on
@@ -35,6 +36,10 @@ class SourceError(ConfigurationError):
 
 class AccessDenied(SourceError):
     """The place answers, and does not let us do this."""
+
+
+class Conflict(ConfigurationError):
+    """What is asked for cannot be done to a thing that stands as it does."""
 
 
 class ServiceDown(PictographError):

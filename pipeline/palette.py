@@ -1,8 +1,15 @@
 """Colours of the cells: one hue per family of categories, the same for every user.
 
 The hues are the qualitative scheme "muted" of Paul Tol (Colour Schemes, SRON/EPS/TN/09-002), made to be told apart
-with any common form of colour blindness. The words on a cell are black or white, whichever stands out more, and
-always at 4.5:1 or better. Colour is never the only sign: every cell that can hold its name shows it.
+with any common form of colour blindness. Each has two further tints for the second and third category of a family;
+they were searched for so that any two of the 29 colours here stay apart also for readers without red or green cones
+(5 or more of 100 in Oklab, as simulated by G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, "A Physiologically-based
+Model for Simulation of Color Vision Deficiency", IEEE TVCG 15, 2009; a test does the same). Lighter and darker alone
+would not do: a pink and a pale green of one lightness are one colour to them.
+
+The words on a cell are black or white, whichever stands out more, and always at 4.5:1 or better. A cell's rim stands
+out at 3:1 from the page, be that light or dark. Colour is never the only sign: every cell that can hold its name
+shows it.
 """
 
 import zlib
@@ -14,7 +21,20 @@ from pipeline.profile import Cell
 
 ROSE, INDIGO, SAND, GREEN, CYAN = "#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee"
 WINE, TEAL, OLIVE, PURPLE = "#882255", "#44aa99", "#999933", "#aa4499"
-HUES = (ROSE, INDIGO, SAND, GREEN, CYAN, WINE, TEAL, OLIVE, PURPLE)
+
+#: By hue its name, and the fills of the first, second and third cell that have it; a fourth begins anew.
+TINTS = {
+    ROSE: ("rose", ROSE, "#925969", "#7b1c2f"),
+    INDIGO: ("indigo", INDIGO, "#9d99fe", "#5044a4"),
+    SAND: ("sand", SAND, "#858117", "#5e5300"),
+    GREEN: ("green", GREEN, "#c3ecb8", "#88b87d"),
+    CYAN: ("cyan", CYAN, "#afddff", "#155375"),
+    WINE: ("wine", WINE, "#e67fb8", "#68033e"),
+    TEAL: ("teal", TEAL, "#addaca", "#279481"),
+    OLIVE: ("olive", OLIVE, "#b3af34", "#383c00"),
+    PURPLE: ("purple", PURPLE, "#b567b7", "#5e0b5d"),
+}
+HUES = tuple(TINTS)
 
 #: Families by synset id; the narrowest that holds a category gives its hue, else one is drawn from the broadest's id.
 FAMILIES = {
@@ -36,16 +56,22 @@ FAMILIES = {
 INK, PAPER = "#111111", "#ffffff"
 OTHER = "#b8bcc2"
 UNSURE, HATCH = "#e6e8eb", "#c9cdd3"  # ground and lines
-TINT = 0.22  # how far each further cell of one hue is moved towards white ...
-TINTS = 3  # ... and after how many cells the hue starts again
+RIM_LUMINANCE = (0.14, 0.27)  # within it, 3:1 or better from all grounds of the pages
+
+#: What more the first of two photographs (positive) and what the second does, in steps; the middle is alike. Blue and
+#: orange are told apart with every form of colour blindness, and both darken away from the middle.
+DIVERGING = ("#7f3b08", "#b35806", "#e08214", "#fdc57d", "#ece9e2", "#a6cbe6", "#5b9bd0", "#2468a8", "#123c73")
+STEPS = (0.01, 0.04, 0.10, 0.20)  # differences of shares from which on each step of DIVERGING begins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Paint:
-    """A cell's colours, as #rrggbb."""
+    """A cell's colours, as #rrggbb, and what style sheets call them together."""
 
+    name: str
     fill: str
-    text: str
+    text: str  # on the fill
+    rim: str
 
 
 def paints(cells: Sequence[Cell]) -> list[Paint]:
@@ -53,12 +79,43 @@ def paints(cells: Sequence[Cell]) -> list[Paint]:
     seen: Counter[str] = Counter()
     found = []
     for cell in cells:
-        fill = {"other": OTHER, "unsure": UNSURE}.get(cell.kind) or _hue(cell.path)
-        tinted = _towards_white(fill, TINT * (seen[fill] % TINTS))
-        seen[fill] += 1
-        text = INK if cell.kind == "unsure" else max(INK, PAPER, key=lambda ink: contrast(ink, tinted))
-        found.append(Paint(fill=tinted, text=text))
+        if cell.kind == "category":
+            hue = _hue(cell.path)
+            found.append(_tint(hue, seen[hue]))
+            seen[hue] += 1
+        else:
+            found.append(_paint(cell.kind, OTHER if cell.kind == "other" else UNSURE))
     return found
+
+
+def paint_of(path: Sequence[str]) -> Paint:
+    """The first tint for a category, given as synset ids in the display tree, broadest shown category first."""
+    return _tint(_hue(path), 0)
+
+
+def diverging(difference: float) -> Paint:
+    """The colour of a difference of two shares, -1 to 1."""
+    steps = sum(abs(difference) >= least for least in STEPS)
+    place = len(STEPS) + (steps if difference > 0 else -steps)
+    return _paint(f"apart-{place}", DIVERGING[place])
+
+
+def style_sheet() -> str:
+    """All paints as classes that set --fill, --on and --rim; api/pages/static/palette.css holds it."""
+    tints = [_tint(hue, number) for hue in HUES for number in range(3)]
+    apart = [_paint(f"apart-{step}", fill) for step, fill in enumerate(DIVERGING)]
+    rules = [*tints, _paint("other", OTHER), _paint("unsure", UNSURE), *apart]
+    return "".join(f".{each.name} {{ --fill: {each.fill}; --on: {each.text}; --rim: {each.rim}; }}\n" for each in rules)
+
+
+def _tint(hue: str, number: int) -> Paint:
+    name, *fills = TINTS[hue]
+    return _paint(f"{name}-{number % len(fills)}", fills[number % len(fills)])
+
+
+def _paint(name: str, fill: str) -> Paint:
+    text = max(INK, PAPER, key=lambda ink: contrast(ink, fill))
+    return Paint(name=name, fill=fill, text=text, rim=rim(fill))
 
 
 def _hue(path: Sequence[str]) -> str:
@@ -68,8 +125,17 @@ def _hue(path: Sequence[str]) -> str:
     return HUES[zlib.crc32("".join(path[:1]).encode()) % len(HUES)]
 
 
-def _towards_white(colour: str, amount: float) -> str:
-    return "#" + "".join(f"{round(c + (255 - c) * amount):02x}" for c in _channels(colour))
+def rim(fill: str) -> str:
+    """The fill, or a darker or lighter one of its kind that stands out from light and from dark pages."""
+    least, most = RIM_LUMINANCE
+    towards = "#000000" if _luminance(fill) > most else "#ffffff"
+    steps = (_mixed(fill, towards, step / 20) for step in range(20))
+    return next(shade for shade in steps if least <= _luminance(shade) <= most)
+
+
+def _mixed(colour: str, other: str, amount: float) -> str:
+    pairs = zip(_channels(colour), _channels(other), strict=True)
+    return "#" + "".join(f"{round(c + (o - c) * amount):02x}" for c, o in pairs)
 
 
 def contrast(one: str, other: str) -> float:

@@ -6,6 +6,9 @@ Law of the file, over integers and so exactly:
 3. *unsure* is what reached no broadest shown category (each of those holds less than 40 % of the labels, and no such
    category lies above it); *other* is what reached one, but none of the chosen.
 4. No chosen category lies above another, neither in the display tree nor in the graph.
+5. Inside of a category the same holds with its area for the whole: cells that are drawn inside it + other = its area.
+   So a cell that is subdivided is the sum of its cells, at every depth, and a profile `under` a category is the sum of
+   its own. Where nothing inside is worth a cell, the category is not divided; asked for alone, it is its own one cell.
 
 Which k are chosen: those with the greatest total worth, found exactly. The worth of a category is
 
@@ -25,7 +28,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -41,7 +44,10 @@ STEPS = 1 << 20  # weights are rounded to so many steps per unit, so that worths
 CELLS = 4  # categories shown unless asked otherwise
 MOST_CELLS = 12
 
+MOST_DEPTH = 3
+
 Kind = Literal["category", "other", "unsure"]
+Unit = Literal["photos", "moments"]  # what is counted: see `pipeline.moments`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,44 +70,80 @@ class Cell:
     path: tuple[str, ...]  # synset ids in the display tree, from the broadest shown category down to this one
     photos: int | None  # distinct photos that carry the tag; None unless a category
     mass: int  # ten-thousandths of a photo; > 0
-    share: float  # of the profile's mass, 0 to 1
+    share: float  # of the profile's mass, 0 to 1; of all photos' mass, where the cell is what a profile is under
+    cells: tuple["Cell", ...] = ()  # what it is divided into: together its mass; nothing: it is not divided
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Profile:
     """A user's photos in a few cells: categories by mass, largest first, then other, then unsure. No cell is empty."""
 
-    photos: int  # analysed
+    photos: int  # analysed; under a category: that carry its tag
     mass: int  # of all cells together: ten-thousandths of a photo
     cells: tuple[Cell, ...]
+    unit: Unit = "photos"
+    under: Cell | None = None  # the category that is looked into, undivided; None: everything is
 
     def per_mille(self) -> tuple[int, ...]:
         """Each cell's share in thousandths, by largest remainders: together exactly 1000 (nothing if no photos)."""
-        floors = [1000 * cell.mass // self.mass for cell in self.cells]
-        left = [1000 * cell.mass % self.mass for cell in self.cells]
-        by_remainder = sorted(range(len(floors)), key=lambda i: (-left[i], i))
-        for i in by_remainder[: (1000 if floors else 0) - sum(floors)]:
-            floors[i] += 1
-        return tuple(floors)
+        return apportion([cell.mass for cell in self.cells], 1000)
 
 
-def profile(totals: Sequence[CategoryTotal], taxonomy: Taxonomy, k: int = CELLS) -> Profile:
+def apportion(masses: Sequence[int], whole: int) -> tuple[int, ...]:
+    """Each mass's part of `whole`, by largest remainders: together exactly that; nothing of nothing."""
+    total = sum(masses)
+    floors = [whole * mass // total for mass in masses]
+    left = [whole * mass % total for mass in masses]
+    by_remainder = sorted(range(len(floors)), key=lambda i: (-left[i], i))
+    for i in by_remainder[: (whole if floors else 0) - sum(floors)]:
+        floors[i] += 1
+    return tuple(floors)
+
+
+def profile(
+    totals: Sequence[CategoryTotal],
+    taxonomy: Taxonomy,
+    k: int = CELLS,
+    *,
+    depth: int = 1,
+    under: int = 0,
+    unit: Unit = "photos",
+) -> Profile:
     """The profile of a user with these totals, in at most `k` (at least 1) categories besides other and unsure.
 
-    Only categories that at least one photo is tagged with are named. A user without photos has no cells.
+    Only categories that at least one photo is tagged with are named. A user without photos has no cells. With a `depth`
+    above 1, each category is divided into its own best ones, so often. `under` a node, the profile is of what is drawn
+    inside it. `unit` is what the totals are of.
     """
-    if k < 1:
-        raise ValueError(f"A profile shows at least one category, not {k}.")
+    if k < 1 or depth < 1:
+        raise ValueError(f"A profile shows at least one category at a depth of at least 1, not {k} at {depth}.")
     user = _User(totals, taxonomy)
-    root = user.area(0)
-    chosen = choose(worths(user, taxonomy), taxonomy, k)
+    whole = user.area(under)
+    if not under:
+        cells = _cells(user, taxonomy, k, depth, under, whole)
+        return Profile(photos=whole // WHOLE, mass=whole, cells=cells, unit=unit)
+    name = taxonomy.synsets[under].name
+    inside = _cells(user, taxonomy, k, depth, under, whole)
+    cells = inside or tuple(cell for cell in (_category(under, name, user, taxonomy, whole),) if cell.mass)
+    above = _category(under, name, user, taxonomy, user.area(0))
+    return Profile(photos=user.photos(under), mass=whole, cells=cells, unit=unit, under=above)
+
+
+def _cells(user: "_User", taxonomy: Taxonomy, k: int, depth: int, within: int, whole: int) -> tuple[Cell, ...]:
+    """What is drawn inside of a node, divided; nothing where nothing of it is worth a cell. `whole`: the profile's."""
+    chosen = choose(worths(user, taxonomy, within), taxonomy, k)
+    if within and not chosen:
+        return ()
     named = names(chosen, taxonomy)
-    cells = [_category(node, named[node], user, taxonomy) for node in chosen]
+    cells = [_category(node, named[node], user, taxonomy, whole) for node in chosen]
+    if depth > 1:
+        cells = [replace(cell, cells=_cells(user, taxonomy, k, depth - 1, cell.node or 0, whole)) for cell in cells]
     cells.sort(key=lambda cell: (-cell.mass, cell.wnid))
-    shown = sum(user.area(node) for node in broadest_shown(taxonomy))
-    cells.append(_rest("other", shown - sum(cell.mass for cell in cells), root))
-    cells.append(_rest("unsure", root - shown, root))
-    return Profile(photos=root // WHOLE, mass=root, cells=tuple(cell for cell in cells if cell.mass))
+    area = user.area(within)
+    shown = area if within else sum(user.area(node) for node in broadest_shown(taxonomy))
+    cells.append(_rest("other", shown - sum(cell.mass for cell in cells), whole))
+    cells.append(_rest("unsure", area - shown, whole))
+    return tuple(cell for cell in cells if cell.mass)
 
 
 class _User:
@@ -117,7 +159,8 @@ class _User:
         return total.mass if total else 0
 
     def photos(self, node: int) -> int:
-        return self._totals[node].photos
+        total = self._totals.get(node)
+        return total.photos if total else 0
 
 
 @lru_cache(maxsize=8)
@@ -129,16 +172,27 @@ def broadest_shown(taxonomy: Taxonomy) -> tuple[int, ...]:
     return tuple(v for v, above in enumerate(parents) if counts[v] < limit and above >= 0 and counts[above] >= limit)
 
 
-def worths(user: _User, taxonomy: Taxonomy) -> dict[int, int]:
-    """What showing a node would be worth, for every node that may be shown."""
+def worths(user: _User, taxonomy: Taxonomy, within: int = 0) -> dict[int, int]:
+    """What showing a node would be worth, for every node drawn inside `within` that may be shown."""
     limit = BROAD * taxonomy.classes
     found = {}
     for node in sorted(user.tagged):
         mass, photos = user.area(node), user.photos(node)
         specific = taxonomy.leaf_count[node] < limit and taxonomy.shown_as[node] == node
-        if specific and mass > 0 and mass * SLIVER >= user.area(0):
+        enough = mass > 0 and mass * SLIVER >= user.area(within)
+        if specific and enough and (not within or _drawn_inside(node, within, taxonomy)):
             found[node] = _weight(node, taxonomy) * mass * photos // (photos + EVIDENCE)
     return found
+
+
+def _drawn_inside(node: int, within: int, taxonomy: Taxonomy) -> bool:
+    """Whether the node is drawn inside the other one, and is not that itself."""
+    parents = _parents(taxonomy)
+    while node > within:  # children come after their parents
+        node = parents[node]
+        if node == within:
+            return True
+    return False
 
 
 def _weight(node: int, taxonomy: Taxonomy) -> int:
@@ -242,7 +296,7 @@ def _name(node: int, common: Counter[str], taxonomy: Taxonomy) -> str:
     return f"{name} ({taxonomy.synsets[inside].name})"
 
 
-def _category(node: int, name: str, user: _User, taxonomy: Taxonomy) -> Cell:
+def _category(node: int, name: str, user: _User, taxonomy: Taxonomy, whole: int) -> Cell:
     synset = taxonomy.synsets[node]
     return Cell(
         kind="category",
@@ -252,7 +306,7 @@ def _category(node: int, name: str, user: _User, taxonomy: Taxonomy) -> Cell:
         path=_path(node, taxonomy),
         photos=user.photos(node),
         mass=user.area(node),
-        share=user.area(node) / user.area(0),
+        share=user.area(node) / whole if whole else 0.0,
     )
 
 
@@ -265,6 +319,6 @@ def _path(node: int, taxonomy: Taxonomy) -> tuple[str, ...]:
     return tuple(reversed(path))
 
 
-def _rest(kind: Literal["other", "unsure"], mass: int, root: int) -> Cell:
-    share = mass / root if root else 0.0
+def _rest(kind: Literal["other", "unsure"], mass: int, whole: int) -> Cell:
+    share = mass / whole if whole else 0.0
     return Cell(kind=kind, node=None, wnid=None, name=kind, path=(), photos=None, mass=mass, share=share)

@@ -2,6 +2,7 @@
 
 import os
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -90,6 +91,15 @@ class Settings(BaseSettings):
     api_host: str = "127.0.0.1"
     api_port: Annotated[int, Field(ge=0, le=65535)] = 8000
     """0: any free port."""
+    api_open: bool | None = None
+    """Whether everybody who reaches the API may do everything without a key: on an address of this machine alone.
+    Unset: with the embedded ledger yes, else no."""
+    api_requests_per_minute: NotNegative = 12_000
+    """Of each key, and of each address without one, to one process of the API; 0: any number."""
+    api_failures_per_minute: NotNegative = 30
+    """Requests with wrong keys, of each address; 0: any number."""
+    api_body_bytes: PositiveInt = 256 * 1024
+    """What may be sent to the API in one request."""
     thumbnail_cache_bytes: PositiveInt = 256 * 1024 * 1024
 
     debug: bool = False
@@ -135,6 +145,14 @@ class Settings(BaseSettings):
                 hint = f"did you mean {nearest[0]}?" if nearest else "the README lists those that are."
                 sentences.append(f"{name} is no setting and is ignored; {hint}")
         return sentences
+
+    @property
+    def api_is_local(self) -> bool:
+        """Whether the API listens on an address of this machine alone, to which nobody comes from elsewhere."""
+        try:
+            return ip_address(self.api_host).is_loopback
+        except ValueError:
+            return self.api_host == "localhost"
 
     def environment(self) -> dict[str, str]:
         """The variables that make a child process read these same settings, in whatever folder it starts."""

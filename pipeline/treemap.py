@@ -4,6 +4,9 @@ Layout: M. Bruls, K. Huizing, J. J. van Wijk, "Squarified Treemaps", Proc. Joint
 on Visualization, 2000. Rows are filled along the shorter side for as long as that makes the worst shape in the row
 better.
 
+A category that is divided is drawn as its cells: they fill its own rectangle, so that areas stay proportional, and its
+rim goes around them. More than two levels are not drawn, nobody could read them.
+
 The SVG needs no script, style sheet, font or other file, holds no style attribute (a strict Content-Security-Policy
 allows it inline), carries its numbers as text, and is the same bytes for the same profile. Colours lie in
 `pipeline.palette`.
@@ -12,13 +15,13 @@ allows it inline), carries its numbers as text, and is the same bytes for the sa
 import csv as csv_format
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from pipeline.lettering import LINE_HEIGHT, Line, fit
 from pipeline.palette import HATCH, INK, UNSURE, Paint, paints
-from pipeline.profile import Cell, Profile
+from pipeline.profile import Cell, Profile, Unit, apportion
 
 GAP = 3.0  # between cells, in user units
 PADDING = 10.0  # around a cell's text
@@ -102,7 +105,7 @@ def svg(profile: Profile, title: str, width: int = 960, height: int = 600, name:
     `name` begins the ids inside, for pages that hold several.
     """
     cells = "".join(
-        _group(cell, place, paint, mille, name)
+        _group(cell, place, paint, numbers(cell, mille, profile.unit), name) + _divided(cell, place, paint, mille, profile)
         for cell, place, paint, mille in zip(
             profile.cells,
             layout([cell.mass for cell in profile.cells], width, height),
@@ -111,12 +114,18 @@ def svg(profile: Profile, title: str, width: int = 960, height: int = 600, name:
             strict=True,
         )
     )
+    return framed(cells or _empty(width, height), title, describe(profile), (width, height), name)
+
+
+def framed(drawn: str, title: str, description: str, size: tuple[int, int], name: str) -> str:
+    """What is drawn as one SVG element of that size, with its words for those who do not see it."""
+    width, height = size
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" aria-labelledby="{name}-title {name}-desc" font-family={_quoted(FONTS)}>'
         f'<title id="{name}-title">{_text(title)}</title>'
-        f'<desc id="{name}-desc">{_text(describe(profile))}</desc>'
-        f"{_pattern(name)}{cells or _empty(width, height)}</svg>\n"
+        f'<desc id="{name}-desc">{_text(description)}</desc>'
+        f"{_pattern(name)}{drawn}</svg>\n"
     )
 
 
@@ -125,10 +134,10 @@ def describe(profile: Profile) -> str:
     if not profile.cells:
         return "No photos have been analysed yet."
     parts = [
-        f"{cell.name} {percent(mille)}" + (f" ({photos(cell.photos)})" if cell.photos is not None else "")
+        f"{cell.name} {percent(mille)}" + (f" ({counted(cell.photos, profile.unit)})" if cell.photos is not None else "")
         for cell, mille in zip(profile.cells, profile.per_mille(), strict=True)
     ]
-    return f"{photos(profile.photos)}: {', '.join(parts)}."
+    return f"{counted(profile.photos, profile.unit)}: {', '.join(parts)}."
 
 
 def percent(mille: int) -> str:
@@ -138,7 +147,18 @@ def percent(mille: int) -> str:
 
 def photos(count: int) -> str:
     """A number of photos, in words."""
-    return f"{count:,} photo{'s' if count != 1 else ''}"
+    return counted(count, "photos")
+
+
+def counted(count: int, unit: Unit) -> str:
+    """A number of photos or moments, in words."""
+    return f"{count:,} {unit if count != 1 else unit.removesuffix('s')}"
+
+
+def numbers(cell: Cell, mille: int, unit: Unit = "photos") -> tuple[str, ...]:
+    """A cell's share and count, as much of it as there is room for: the longest first."""
+    share = percent(mille)
+    return (share,) if cell.photos is None else (f"{share} · {counted(cell.photos, unit)}", share)
 
 
 def _pattern(name: str) -> str:
@@ -157,17 +177,37 @@ def _empty(width: int, height: int) -> str:
     )
 
 
-def _group(cell: Cell, place: Rectangle, paint: Paint, mille: int, name: str) -> str:
-    x, y = place.x + GAP / 2, place.y + GAP / 2
-    width, height = max(place.width - GAP, 0.5), max(place.height - GAP, 0.5)
-    fill = f"url(#{name}-hatch)" if cell.kind == "unsure" else paint.fill
-    numbers = percent(mille) + (f" · {photos(cell.photos)}" if cell.photos is not None else "")
+def _group(cell: Cell, place: Rectangle, paint: Paint, told: Sequence[str], name: str) -> str:
+    """A cell's rectangle and its words: its name, and the first of `told` that fits."""
+    return boxed(cell.kind, place, paint, f"{cell.name}: {told[0]}", words(cell, told, place), name)
+
+
+def boxed(kind: str, place: Rectangle, paint: Paint, title: str, written: str, name: str) -> str:
+    """A rectangle with what is written on it, cut off at its edges."""
+    x, y, width, height = (_round(number) for number in _inside(place))
+    fill = f"url(#{name}-hatch)" if kind == "unsure" else paint.fill
     return (
-        f'<g class="cell {cell.kind}"><title>{_text(f"{cell.name}: {numbers}")}</title>'
-        f'<rect x="{_round(x)}" y="{_round(y)}" width="{_round(width)}" height="{_round(height)}" rx="{CORNER}"'
-        f' fill="{fill}"/>'
-        f'<svg x="{_round(x)}" y="{_round(y)}" width="{_round(width)}" height="{_round(height)}">'  # clips its text
-        f'<g fill="{paint.text}">{_words(cell, (numbers, percent(mille)), width, height)}</g></svg></g>'
+        f'<g class="cell {kind}"><title>{_text(title)}</title>'
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{CORNER}" fill="{fill}" stroke="{paint.rim}"/>'
+        f'<svg x="{x}" y="{y}" width="{width}" height="{height}"><g fill="{paint.text}">{written}</g></svg></g>'
+    )
+
+
+def _inside(place: Rectangle) -> tuple[float, float, float, float]:
+    width, height = max(place.width - GAP, 0.5), max(place.height - GAP, 0.5)
+    return place.x + GAP / 2, place.y + GAP / 2, width, height
+
+
+def _divided(cell: Cell, place: Rectangle, paint: Paint, mille: int, profile: Profile) -> str:
+    """The lines along which a category is divided, and what lies between them, over its own rectangle."""
+    if not cell.cells:
+        return ""
+    x, y, width, height = _inside(place)
+    masses = [each.mass for each in cell.cells]
+    parts = zip(cell.cells, layout(masses, width, height), apportion(masses, mille), strict=True)
+    return "".join(
+        _part(each, Rectangle(x=x + r.x, y=y + r.y, width=r.width, height=r.height), paint, part, profile.unit)
+        for each, r, part in parts
     )
 
 

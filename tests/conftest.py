@@ -52,6 +52,7 @@ def settings(endpoints: Endpoints, database: Database) -> Settings:
         stale_seconds=3,
         decode_processes=1,
         fetch_threads=4,
+        api_open=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,11 +12,18 @@ from pipeline.treemap import percent, photos
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
+TEMPLATES = HERE / "templates"
 
 
 def page(template: str, **values: object) -> str:
     """The page of that template."""
     return _TEMPLATES.get_template(template).render(**values)
+
+
+@cache
+def static(name: str) -> str:
+    """The address of a file of ours: new contents have a new one, so that browsers may keep the old for ever."""
+    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:12]}"
 
 
 def _when(moment: datetime) -> str:
@@ -28,7 +36,7 @@ def _minute(moment: datetime) -> str:
 
 def _environment() -> Environment:
     made = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -42,9 +50,16 @@ def _environment() -> Environment:
         "minute": _minute,
         "number": "{:,}".format,
     }
-    # A new style sheet has a new address, so that browsers may keep the old one for ever.
-    made.globals["style_version"] = hashlib.sha256((STATIC / "style.css").read_bytes()).hexdigest()[:12]
+    made.globals["static"] = static
     return made
 
 
+def _edition() -> str:
+    files = sorted((*STATIC.iterdir(), *TEMPLATES.iterdir()))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
 _TEMPLATES = _environment()
+
+#: What all pages are made of; part of a page's ETag, since another release draws the same photos otherwise.
+PAGES = _edition()

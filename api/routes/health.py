@@ -3,11 +3,11 @@
 from functools import cache
 from http import HTTPStatus
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from api.errors import Problem
 from api.parameters import only
-from api.services import Wired
+from api.services import services_of
 from pipeline.store import migrate
 
 router = APIRouter(tags=["health"])
@@ -20,9 +20,9 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz", dependencies=[only()])
-def readyz(services: Wired) -> dict[str, str]:
+def readyz(request: Request) -> dict[str, str]:
     """The database answers and has the tables that this code needs."""
-    current, needed = migrate.current(services.database), _needed()
+    current, needed = migrate.current(services_of(request).database), _needed()
     if current != needed:
         detail = f"The database is at revision {current}, this server needs {needed}; run `pictograph migrate`."
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "not_migrated", detail, retry=10)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Request, Response
 
 from api.answers import cacheable
+from api.auth import PhotoDesk
 from api.parameters import only
-from api.services import Wired
 
 router = APIRouter(prefix="/v1/photos", tags=["photos"])
 
@@ -22,8 +22,8 @@ LARGEST_ID = 2**63 - 1
     dependencies=[only("side")],
 )
 def thumbnail(
-    request: Request, services: Wired, photo_id: Annotated[int, Path(ge=1, le=LARGEST_ID)], side: Side = "192"
+    request: Request, desk: PhotoDesk, photo_id: Annotated[int, Path(ge=1, le=LARGEST_ID)], side: Side = "192"
 ) -> Response:
     """The photo as a square JPEG of `side` pixels, upright and without metadata."""
-    jpeg = services.thumbnails.of(photo_id, int(side))
+    jpeg = desk.services.thumbnails.of(desk.gallery, photo_id, int(side))
     return cacheable(request, jpeg, "image/jpeg", cache_control="private, max-age=3600")

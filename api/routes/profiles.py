@@ -6,9 +6,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from api.answers import cacheable, preferred
+from api.auth import ProfileDesk
 from api.parameters import only
 from api.schemas import ProfileOut, UsersOut
-from api.services import UserProfile, Wired, active_model, user_profile
+from api.services import UserProfile, active_model, user_profile
 from pipeline import treemap
 from pipeline.profile import CELLS, MOST_CELLS
 from pipeline.store import queries
@@ -23,10 +24,10 @@ Pixels = Annotated[int, Query(ge=64, le=4096, description="size of the picture; 
 
 @router.get("", response_model=UsersOut, dependencies=[only("limit", "after")])
 def list_users(
-    request: Request, services: Wired, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str = ""
+    request: Request, desk: ProfileDesk, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str = ""
 ) -> Response:
     """Users in the byte order of their names."""
-    with services.transaction() as connection:
+    with desk.transaction() as connection:
         found = queries.users(connection, active_model(connection).model_id, limit + 1, after)
     shown = found[:limit]
     answer = UsersOut.of(shown, shown[-1].name if len(found) > limit else None)
@@ -59,10 +60,10 @@ def _profile_route(suffix: str, kind: str | None) -> None:
         operation_id=f"get_profile{suffix.replace('.', '_')}",
     )
     def get_profile(
-        request: Request, services: Wired, user: str, k: Cells = CELLS, width: Pixels = 960, height: Pixels = 600
+        request: Request, desk: ProfileDesk, user: str, k: Cells = CELLS, width: Pixels = 960, height: Pixels = 600
     ) -> Response:
         """What the user photographs: as JSON, as a treemap (SVG), or as a table (CSV)."""
-        with services.transaction() as connection:
+        with desk.transaction() as connection:
             found = user_profile(connection, user, k)
         chosen = kind or preferred(request.headers.get("accept", ""), (JSON, SVG, CSV))
         return _answer(request, found, chosen, width, height)

@@ -1,10 +1,12 @@
 """What the API and its pages need: keys, verdicts, revisions by which answers are cached, and totals of who consents.
 
-Nothing big is rewritten or locked: every table is new. Totals of users who consent start empty, as nobody's photos were
+Nothing big is rewritten or locked: tables are new, and new columns have constants as their defaults. Totals of users who consent start empty, as nobody's photos were
 shown to others before; `pictograph repair shared` counts those of users who had consented already.
 
 Revision ID: 0009
 """
+
+from pathlib import Path
 
 from alembic import op
 
@@ -99,11 +101,13 @@ CREATE TABLE core.model_report (
     CONSTRAINT model_report_pkey PRIMARY KEY (base_model_id, head_model_id));
 COMMENT ON TABLE core.model_report IS 'The newest comparison of two models over the photos that both have seen, as `pictograph models diff` made it.';
 
+ALTER TABLE core.app_user ADD COLUMN shared boolean NOT NULL DEFAULT false;
 ALTER TABLE core.erasure ADD COLUMN verdicts bigint NOT NULL DEFAULT 0;
 """
 
 #: By table, what each column holds; the same words as in `pipeline.store.tables.dictionary`.
 COMMENTS = """
+COMMENT ON COLUMN core.app_user."shared" IS 'Whether the user''s totals are counted in core.shared_total; changed in one transaction with them.';
 COMMENT ON COLUMN core.api_key."key_id" IS 'The key.';
 COMMENT ON COLUMN core.api_key."name" IS 'What it is for, in its maker''s words.';
 COMMENT ON COLUMN core.api_key."secret_sha256" IS 'SHA-256 of the secret, which has 256 random bits.';
@@ -130,7 +134,7 @@ COMMENT ON COLUMN core.user_revision."user_id" IS 'The user.';
 COMMENT ON COLUMN core.user_revision."revision" IS '1, 2, ...';
 COMMENT ON COLUMN core.user_revision."changed_at" IS 'When it last rose.';
 COMMENT ON COLUMN core.model_revision."model_id" IS 'The model.';
-COMMENT ON COLUMN core.model_revision."slot" IS '0 to 63. Add up all slots.';
+COMMENT ON COLUMN core.model_revision."slot" IS '0 to 63; 64: how results are shown. Add up all slots.';
 COMMENT ON COLUMN core.model_revision."revision" IS 'How often it has risen.';
 COMMENT ON COLUMN core.shared_total."model_id" IS 'By which model.';
 COMMENT ON COLUMN core.shared_total."node" IS 'The category, or area.';
@@ -141,7 +145,7 @@ COMMENT ON COLUMN core.shared_total."mass" IS 'Ten-thousandths of a photo. Addit
 COMMENT ON COLUMN core.model_report."base_model_id" IS 'The model that the other one is compared with.';
 COMMENT ON COLUMN core.model_report."head_model_id" IS 'The other one.';
 COMMENT ON COLUMN core.model_report."made_at" IS 'When the comparison was made; photos that came since are not in it.';
-COMMENT ON COLUMN core.model_report."report" IS 'As `pictograph models diff --json` writes it.';
+COMMENT ON COLUMN core.model_report."report" IS 'As `pictograph models diff --json` writes it, but for names of users and keys of photos, in whose place their numbers are.';
 COMMENT ON COLUMN core.erasure."verdicts" IS 'Verdicts deleted so far.';
 """
 
@@ -157,8 +161,11 @@ OWN = f"user_id = (SELECT u.user_id FROM core.app_user u WHERE u.name = {NAME} A
 GRANTS = f"""
 GRANT SELECT, INSERT, UPDATE ON core.user_revision, core.model_revision TO {INGEST}, {WORKER}, {ERASER};
 GRANT SELECT, INSERT, UPDATE ON core.shared_total TO {INGEST}, {WORKER}, {ERASER};
-GRANT SELECT (consent) ON core.app_user TO {WORKER};
-GRANT SELECT ON core.model_revision, core.shared_total, core.api_secret, core.model_report TO {API};
+GRANT SELECT (shared) ON core.app_user TO {WORKER};
+GRANT UPDATE (shared) ON core.app_user TO {INGEST}, {ERASER};
+GRANT SELECT (user_name, revoked_at), UPDATE (revoked_at) ON core.api_key TO {ERASER};
+GRANT SELECT ON core.model_revision, core.shared_total, core.api_secret, core.model_report, core.queue_limit TO {API};
+GRANT SELECT, INSERT, UPDATE ON core.model_report TO {INGEST};
 GRANT SELECT (key_id, name, secret_sha256, user_name, scopes, expires_at, revoked_at, used_at), UPDATE (used_at)
     ON core.api_key TO {API};
 GRANT SELECT, INSERT, UPDATE ON core.user_revision TO {API};
@@ -182,15 +189,25 @@ CREATE POLICY shared ON core.photo_result FOR SELECT TO {API}
     USING ({SHARED} AND {CONSENTS.format(table="photo_result")});
 CREATE POLICY shared ON core.user_category FOR SELECT TO {API}
     USING ({SHARED} AND {CONSENTS.format(table="user_category")});
+CREATE POLICY shared ON core.user_revision FOR SELECT TO {API}
+    USING ({SHARED} AND {CONSENTS.format(table="user_revision")});
+"""
+
+GALLERY = f"""
+REVOKE ALL ON FUNCTION core.photos_of_category FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION core.photos_of_category TO {API};
 """
 
 DOWNGRADE = """
+DROP FUNCTION core.photos_of_category;
+DROP INDEX IF EXISTS core.user_category_most_idx, core.app_user_consent_idx;
 DROP POLICY shared ON core.user_category;
 DROP POLICY shared ON core.photo_result;
 DROP POLICY holds_shared ON core.photo;
 DROP POLICY shared ON core.photo;
 DROP POLICY shared ON core.app_user;
-REVOKE SELECT (consent) ON core.app_user FROM pictograph_worker;
+REVOKE SELECT ON core.queue_limit FROM pictograph_api;
+ALTER TABLE core.app_user DROP COLUMN shared;
 ALTER TABLE core.erasure DROP COLUMN verdicts;
 DROP TABLE core.model_report, core.shared_total, core.model_revision, core.user_revision, core.verdict,
     core.api_secret, core.api_key;
@@ -201,6 +218,9 @@ def upgrade() -> None:
     op.execute(UPGRADE)
     op.execute(COMMENTS)
     op.execute(GRANTS)
+    gallery = (Path(__file__).parent / "0009_gallery.sql").read_text(encoding="utf-8")
+    # As it is: neither a colon nor a per cent sign asks for a value.
+    op.get_bind().exec_driver_sql(f"{gallery}{GALLERY}".replace("%", "%%"))
 
 
 def downgrade() -> None:

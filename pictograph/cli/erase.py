@@ -61,7 +61,7 @@ def _receipt(found: Receipt, *, already: bool) -> Sequence[str]:
     return (
         f"{found.user}: erased {'already, ' if already else ''}{when}.",
         f"Deleted: photos {found.photos:,}, results {found.results:,}, thumbnails {found.thumbnails:,}, "
-        f"photos of jobs {found.items:,}; blanked: lines of results {found.lines:,}.",
+        f"photos of jobs {found.items:,}, verdicts {found.verdicts:,}; blanked: lines of results {found.lines:,}.",
         *(_rewritten(found),) * (found.outputs > 0),
         f"Left, counted afterwards: {left}.",
     )

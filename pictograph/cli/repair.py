@@ -17,6 +17,7 @@ from pipeline.settings import Settings
 from workers.ledger import open_database
 
 TIMES_AT_ONCE = 5_000  # results; a transaction of well under a second
+USERS_AT_ONCE = 500  # who are counted as they answered; others wait for their locks meanwhile
 
 group = typer.Typer(**STYLE)
 repair_group = typer.Typer(
@@ -74,9 +75,20 @@ def results(*, as_json: Json = False) -> None:
 @repair_group.command("times", epilog="Example: `pictograph repair times`")
 def times(*, as_json: Json = False) -> None:
     """Give results the time of their photo, some thousands at once: what an older release stored has none."""
+    _repair_all(lambda connection: repair.times(connection, TIMES_AT_ONCE), as_json=as_json)
+
+
+@repair_group.command("shared", epilog="Example: `pictograph repair shared`")
+def shared(*, as_json: Json = False) -> None:
+    """Count users who consent in the totals that others see; those who consented to an older release are not yet."""
+    _repair_all(lambda connection: repair.shared_totals(connection, USERS_AT_ONCE), as_json=as_json)
+
+
+def _repair_all(work: Callable[[Connection], Repaired], *, as_json: bool) -> None:
+    """Transaction after transaction, until one finds nothing to do."""
+    total: Counter[str] = Counter()
     with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph repair") as database:
-        total: Counter[str] = Counter()
-        while done := database.run(lambda connection: repair.times(connection, TIMES_AT_ONCE)).changed:
+        while done := database.run(work).changed:
             total.update(done)
     _tell(Repaired.of(**{what.replace(" ", "_"): n for what, n in total.items()}), as_json=as_json)
 

@@ -20,7 +20,7 @@ from pipeline.ledger import jobs
 from pipeline.ledger.requests import JobRequest
 from pipeline.records import JobState
 from pipeline.settings import Settings
-from pipeline.store import dropping, model_diff, promotions
+from pipeline.store import dropping, model_diff, model_reports, promotions
 from pipeline.store.model_diff import ModelDiff
 from pipeline.store.promotions import KnownModel, Promotion
 from pipeline.store.roles import Role
@@ -33,6 +33,7 @@ models_group = typer.Typer(**STYLE)  # its commands go with those of `pictograph
 
 SHADOW_PRIORITY = -10  # behind what people wait for
 LISTED = 15  # rows of a table for people, unless asked otherwise
+KEPT = 100  # users and photos of a comparison that is kept, at least
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model's name; NAME@FINGERPRINT where several have it.")]
 Reason = Annotated[str | None, typer.Option("--reason", help="Why; kept with it.")]
@@ -87,15 +88,19 @@ def diff(
 ) -> None:
     """What would change for people: categories, users' top four, and the photos that move furthest.
 
-    Photos count where both models have seen them as they are now.
+    Photos count where both models have seen them as they are now. What is found is kept, for the API to show.
     """
     with looking() as connection:
         first, second = _find(connection, base), _find(connection, head)
-        found = model_diff.shortened(model_diff.diff(connection, first, second, limit), limit)
+        policy_version = model_reports.policy_version(connection)
+        whole = model_diff.diff(connection, first, second, max(limit, KEPT))
+    found = model_diff.shortened(whole, limit)
     if as_json:
         emit({**asdict(found), "coverage": {**asdict(found.coverage), "share": found.coverage.share}})
     else:
         _show_diff(found)
+    with writing(Role.INGEST) as connection:
+        model_reports.keep(connection, first, second, whole, policy_version)
 
 
 def _show_diff(found: ModelDiff) -> None:

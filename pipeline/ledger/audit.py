@@ -91,6 +91,12 @@ AUDITS: Sequence[Audit] = (
         repair="pictograph repair totals",
     ),
     Audit(
+        name="shared totals",
+        means="totals of those who consent unlike a recount, or users not counted there as they answered",
+        query=suspects.SHARED_TOTALS,
+        repair="pictograph repair shared",
+    ),
+    Audit(
         name="job counts",
         means="counts of a job unlike a recount of its photos",
         query=suspects.JOB_COUNTS,

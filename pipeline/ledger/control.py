@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, Conflict
 from pipeline.ledger import jobs
 from pipeline.ledger.clock import opens_next
 from pipeline.ledger.jobs import Job
@@ -128,7 +128,7 @@ def resume(connection: Connection, job_id: int, *, ignore_window: bool = False) 
 def _refuse_ending(connection: Connection, job_id: int) -> None:
     job = jobs.find(connection, job_id)
     if job.state is JobState.CANCELLING:
-        raise ConfigurationError(f"Job {job_id} is {job.condition}; there is no way back, but it can be run again.")
+        raise Conflict(f"Job {job_id} is {job.condition}; there is no way back, but it can be run again.")
 
 
 def keep_hours(connection: Connection) -> tuple[list[int], list[int]]:
@@ -211,12 +211,10 @@ def retry_of(job: Job, *, failed: int, everything: bool = False, outputs: tuple[
         ConfigurationError: the job still goes on, is forgotten, or nothing of it can be tried again.
     """
     if not job.state.ended:
-        raise ConfigurationError(
-            f"Job {job.job_id} is {job.condition}; what failed can be tried again once it has ended."
-        )
+        raise Conflict(f"Job {job.job_id} is {job.condition}; what failed can be tried again once it has ended.")
     jobs.check_remembered(job)
     if not failed:
-        raise ConfigurationError(f"Job {job.job_id} has no photo that failed; there is nothing to try again.")
+        raise Conflict(f"Job {job.job_id} has no photo that failed; there is nothing to try again.")
     return JobRequest(
         kind="ledger",
         source=f"job:{job.job_id}",

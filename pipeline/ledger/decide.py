@@ -34,8 +34,9 @@ from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import JobRequest
 from pipeline.records import SEEN, Annotation, Code, ItemState, Lease
 from pipeline.store import catalogue
+from pipeline.store.revisions import touch_collected
 from pipeline.store.staging import Field, copy_rows
-from pipeline.store.totals import COLLECT, apply_delta, ensure_delta
+from pipeline.store.totals import COLLECT, apply_delta, ensure_delta, mark_results
 from taxonomy import graph
 from taxonomy.decide import Decision, Kept, decide_kept
 from taxonomy.errors import DamagedTaxonomy
@@ -66,7 +67,7 @@ WITH written AS (
               old.tags AS old_tags, new.user_id AS new_user, new.nodes AS new_nodes, new.masses AS new_masses,
               new.tags AS new_tags
 ), changed AS (SELECT * FROM written WHERE old_tags <> new_tags OR old_nodes <> new_nodes
-), collected AS ({COLLECT})
+), collected AS ({COLLECT}), marked AS ({mark_results("written", "new_user")})
 SELECT count(*) FROM written"""
 
 
@@ -122,6 +123,7 @@ class Decider:
         due = [row for row in held if row.decision_rev < self.decision.revision]
         self._store(connection, due)
         pages.add_counts(connection, job.job_id, self._counts(connection, held))
+        touch_collected(connection)
         return Step(cursor=end, last=len(ids) < photos)
 
     def _store(self, connection: Connection, due: Sequence[Row[Any]]) -> None:

@@ -10,6 +10,7 @@ Theory of operation
 Laws
 1. The fence locks the user's row FOR UPDATE. A merge or a listing holds that row FOR KEY SHARE until it commits, so
    either its rows are there when the batches begin, or it sees the tombstone. A plain UPDATE would not wait for it.
+   In the same transaction the user leaves the totals of those who consent, and keys made for the user open nothing.
 2. A batch locks its photos FOR UPDATE before all else, and takes only what is still the user's under that lock: a photo
    that a listing has just given to somebody else stays.
 3. Totals lose exactly what the deleted results were; a job keeps its sum, its items leave and are counted as `erased`.
@@ -28,6 +29,8 @@ from pipeline.crashpoints import Point, reached
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import delivery, events, lines
 from pipeline.records import ItemState
+from pipeline.store import shared
+from pipeline.store.revisions import touch_collected, touch_standing
 from pipeline.store.session import Database
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import apply_delta, collect_forgotten, ensure_delta
@@ -47,6 +50,7 @@ class Receipt:
     results: int
     thumbnails: int
     items: int  # photos of jobs
+    verdicts: int  # what people said of tags
     lines: int  # of results, blanked
     outputs: int  # manifests that had been delivered with such lines, and are written again
     left: Mapping[str, int]  # rows of each kind that are still there; all zero at the end
@@ -94,13 +98,20 @@ def fence(connection: Connection, user: str) -> int:
     if user_id is None:
         raise _unknown(user)
     values = {"user": user_id}
-    connection.execute(
-        text("UPDATE core.app_user SET deleted_at = now() WHERE user_id = :user AND deleted_at IS NULL"), values
-    )
+    hidden = connection.execute(_HIDE, values).rowcount
     connection.execute(
         text("INSERT INTO core.erasure (user_id) VALUES (:user) ON CONFLICT (user_id) DO NOTHING"), values
     )
+    connection.execute(_REVOKE, {"name": user})
+    if connection.execute(text("SELECT shared FROM core.app_user WHERE user_id = :user"), values).scalar_one():
+        shared.move(connection, [user_id])
+    if hidden:
+        touch_standing(connection, [user_id])
     return user_id
+
+
+_HIDE = text("UPDATE core.app_user SET deleted_at = now() WHERE user_id = :user AND deleted_at IS NULL")
+_REVOKE = text("UPDATE core.api_key SET revoked_at = now() WHERE user_name = :name AND revoked_at IS NULL")
 
 
 def _unknown(user: str) -> ConfigurationError:
@@ -112,6 +123,7 @@ INSERT INTO forgotten SELECT photo_id FROM core.photo WHERE user_id = :user
 ORDER BY photo_id LIMIT :photos FOR UPDATE""")
 _RESULTS = text("SELECT count(*) FROM core.photo_result r JOIN forgotten USING (photo_id)")
 _THUMBNAILS = text("DELETE FROM core.thumbnail t USING forgotten f WHERE t.photo_id = f.photo_id")
+_VERDICTS = text("DELETE FROM core.verdict v USING forgotten f WHERE v.photo_id = f.photo_id")
 
 _ITEMS = text(f"""
 WITH mine AS MATERIALIZED (
@@ -132,7 +144,7 @@ _PHOTOS = text("DELETE FROM core.photo p USING forgotten f WHERE p.photo_id = f.
 _NOTE = text("""
 UPDATE core.erasure SET photos = photos + :photos, results = results + :results,
        thumbnails = thumbnails + :thumbnails, items = items + :items, lines = lines + :lines,
-       outputs = outputs + :outputs WHERE user_id = :user""")
+       outputs = outputs + :outputs, verdicts = verdicts + :verdicts WHERE user_id = :user""")
 
 
 def erase_some(connection: Connection, user_id: int, photos: int) -> int:
@@ -151,10 +163,12 @@ def erase_some(connection: Connection, user_id: int, photos: int) -> int:
     apply_tally(connection)
     reached(Point.ERASE_MID)
     outputs, blanked = _forget_words(connection)
+    verdicts = connection.execute(_VERDICTS).rowcount
     connection.execute(_MISSING)  # last: who completes a listing deletes such rows after it has locked totals
     connection.execute(_PHOTOS)
     counts = {"photos": chosen, "results": results, "thumbnails": thumbnails, "items": items, "lines": blanked}
-    connection.execute(_NOTE, {"user": user_id, "outputs": outputs, **counts})
+    connection.execute(_NOTE, {"user": user_id, "outputs": outputs, "verdicts": verdicts, **counts})
+    touch_collected(connection)
     return chosen
 
 
@@ -183,6 +197,7 @@ def finish(connection: Connection, user_id: int) -> Receipt:
                     SELECT model_id FROM core.model WHERE dropped_at IS NOT NULL))"""),
         values,
     )
+    connection.execute(text("DELETE FROM core.user_revision WHERE user_id = :user"), values)
     if not any(_left(connection, user_id).values()):
         connection.execute(
             text("UPDATE core.erasure SET finished_at = now() WHERE user_id = :user AND finished_at IS NULL"), values
@@ -194,7 +209,7 @@ def receipt(connection: Connection, user_id: int) -> Receipt:
     """How the erasure of a user stands; there must be one."""
     row = connection.execute(
         text("""SELECT user_id, u.name AS user, requested_at, finished_at, photos, results, thumbnails, items, lines,
-                       outputs
+                       outputs, verdicts
                 FROM core.erasure JOIN core.app_user u USING (user_id) WHERE user_id = :user"""),
         {"user": user_id},
     ).one()
@@ -208,6 +223,10 @@ SELECT (SELECT count(*) FROM core.photo WHERE user_id = :user) AS photos,
        (SELECT count(*) FROM core.photo JOIN core.thumbnail USING (photo_id) WHERE user_id = :user) AS thumbnails,
        (SELECT count(*) FROM core.photo JOIN core.job_item USING (photo_id) WHERE user_id = :user) AS items,
        (SELECT count(*) FROM core.photo JOIN core.job_missing USING (photo_id) WHERE user_id = :user) AS missing,
+       (SELECT count(*) FROM core.photo JOIN core.verdict USING (photo_id) WHERE user_id = :user) AS verdicts,
+       (SELECT count(*) FROM core.user_revision WHERE user_id = :user) AS revisions,
+       (SELECT count(*) FROM core.app_user u JOIN core.api_key k ON k.user_name = u.name
+        WHERE user_id = :user AND revoked_at IS NULL) AS keys,
        (SELECT count(*) FROM core.photo JOIN core.job_line USING (photo_id) WHERE user_id = :user) AS lines,
        (SELECT count(*) FROM core.photo p JOIN core.bucket b USING (bucket_id) JOIN core.object_event e
         ON e.bucket = b.uri AND e.key = p.key WHERE user_id = :user) AS events""")

@@ -41,6 +41,12 @@ WHERE photo_id = ANY (CAST(:photos AS bigint[])) ORDER BY photo_id, job_id, line
 _THUMBNAILS = text("""
 SELECT photo_id, side, jpeg FROM core.thumbnail
 WHERE photo_id = ANY (CAST(:photos AS bigint[])) ORDER BY photo_id, side""")
+_VERDICTS = text("""
+SELECT v.photo_id, c.wnid, c.name, v.verdict, v.content_rev, m.name AS model,
+       encode(m.fingerprint, 'hex') AS fingerprint, v.decision_rev, h.wnid AS headline_wnid, v.given_by, v.given_at
+FROM core.verdict v JOIN core.category c USING (node) JOIN core.model m USING (model_id)
+LEFT JOIN core.category h ON h.node = v.headline
+WHERE v.photo_id = ANY (CAST(:photos AS bigint[])) ORDER BY v.photo_id, v.node""")
 _EVENTS = text("""
 SELECT p.photo_id, e.sequencer, e.deleted, e.seen_at
 FROM core.photo p JOIN core.bucket b USING (bucket_id) JOIN core.object_event e ON e.bucket = b.uri AND e.key = p.key
@@ -82,6 +88,7 @@ def _page(connection: Connection, user_id: int, after: int) -> list[dict[str, An
         ("jobs", _ITEMS, _outcome),
         ("lines", _LINES, _outcome),
         ("thumbnails", _THUMBNAILS, _thumbnail),
+        ("verdicts", _VERDICTS, _plain),
         ("events", _EVENTS, _plain),
     ):
         for photo in photos.values():

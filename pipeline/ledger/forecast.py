@@ -9,9 +9,9 @@ Laws
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,17 @@ from pipeline.ledger.users import standings
 from pipeline.records import Code, ItemState, JobState, Page, PhotoRef
 from pipeline.sources.rules import Rules, apply_rules
 from pipeline.sources.source import Interval, Source
-from pipeline.store.session import Database
 
 VERSIONS_AT_ONCE = 50_000  # new photos that are looked for by their version in one pass over the ledger
 JOBS_LOOKED_AT = 10
+
+
+class Transactions(Protocol):
+    """Where the ledger is asked: a database, or whoever opens transactions of another role in one."""
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """A transaction."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +78,9 @@ class Forecast:
         return self.due / self.pace.photos_per_s if self.pace else None
 
 
-def forecast(database: Database, request: JobRequest, model_id: int, source: Source | None, page_keys: int) -> Forecast:
+def forecast(
+    database: Transactions, request: JobRequest, model_id: int, source: Source | None, page_keys: int
+) -> Forecast:
     """List `source` to its end, or select from the ledger where there is none, and say what a job would do.
 
     Raises:
@@ -150,7 +159,7 @@ class _Tally:
 class _Places:
     """The counts of a place's entries as they come together, page by page."""
 
-    def __init__(self, database: Database, request: JobRequest, model_id: int, *, repeats: bool) -> None:
+    def __init__(self, database: Transactions, request: JobRequest, model_id: int, *, repeats: bool) -> None:
         self._database = database
         self._model_id = model_id
         self._rules = request.rules
@@ -219,14 +228,14 @@ def _gone(connection: Connection, page: Page, span: Interval) -> int:
 
 
 @contextmanager
-def looking(database: Database) -> Iterator[Connection]:
+def looking(database: Transactions) -> Iterator[Connection]:
     """A transaction in which the server refuses every write."""
     with database.transaction() as connection:
         connection.execute(text("SET TRANSACTION READ ONLY"))
         yield connection
 
 
-def _of_place(database: Database, request: JobRequest, model_id: int, source: Source, page_keys: int) -> Forecast:
+def _of_place(database: Transactions, request: JobRequest, model_id: int, source: Source, page_keys: int) -> Forecast:
     page = source.page(None, page_keys)
     span = source.covered(None, page)
     counts = _Places(database, request, model_id, repeats=span is None)
@@ -253,7 +262,7 @@ def _of_place(database: Database, request: JobRequest, model_id: int, source: So
     )
 
 
-def _of_ledger(database: Database, request: JobRequest, model_id: int, page_keys: int) -> Forecast:
+def _of_ledger(database: Transactions, request: JobRequest, model_id: int, page_keys: int) -> Forecast:
     about = About.parse(request.source)
     met = due = 0
     excluded: Counter[Code] = Counter()

@@ -7,10 +7,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, Conflict
 from pipeline.ledger.requests import JobRequest, Scope, Window
 from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.settings import PREFIX
@@ -56,8 +57,10 @@ class Job:
     pause_reason: str | None = None
     pause_until: datetime | None = None
     cancelled_by: str | None = None
+    rested_seconds: float = 0.0  # of pauses that have ended, since it began
     tidying_at: datetime | None = None  # since when what it did with each photo and line is forgotten
     counts: dict[tuple[ItemState, Code], int] = field(default_factory=dict)
+    seen_at: datetime | None = field(default=None, compare=False)  # when this was so, by the ledger's clock
 
     @property
     def condition(self) -> str:
@@ -111,7 +114,8 @@ def submit(connection: Connection, request: JobRequest, model_id: int) -> int:
     A redriver will ring for it. A request that was made before under the same key is the same job.
 
     Raises:
-        ConfigurationError: the key was used for another request, or the model was dropped.
+        Conflict: the key was used for another request.
+        ConfigurationError: the model was dropped.
     """
     digest = request.sha256(model_id) if request.idempotency_key else None
     values = request.facts() | {
@@ -147,15 +151,33 @@ def _refuse_dropped(connection: Connection, model_id: int) -> None:
         )
 
 
-def _submitted_before(connection: Connection, request: JobRequest, digest: bytes | None) -> int:
+def submitted_before(connection: Connection, request: JobRequest, model_id: int) -> int | None:
+    """The job that this very request has made before under its key; None if there is no key, or it is new.
+
+    Raises:
+        Conflict: the key was used for another request.
+    """
+    if request.idempotency_key is None or not _keyed(connection, request):
+        return None
+    return _submitted_before(connection, request, request.sha256(model_id))
+
+
+def _keyed(connection: Connection, request: JobRequest) -> Row[Any] | None:
     query = text("SELECT job_id, request_sha256 FROM core.job WHERE idempotency_key = :key")
-    job_id, known = connection.execute(query, {"key": request.idempotency_key}).one()
-    if bytes(known) != digest:
-        raise ConfigurationError(
+    return connection.execute(query, {"key": request.idempotency_key}).first()
+
+
+def _submitted_before(connection: Connection, request: JobRequest, digest: bytes | None) -> int:
+    found = _keyed(connection, request)
+    if found is None:
+        raise AssertionError("the key is taken, and by nobody")
+    job_id = int(found.job_id)
+    if bytes(found.request_sha256) != digest:
+        raise Conflict(
             f"The idempotency key {request.idempotency_key!r} was used for another request, which is job {job_id}; "
             "take a new key."
         )
-    return int(job_id)
+    return job_id
 
 
 _IN_HAND = f"""(EXISTS (SELECT FROM core.shard s WHERE s.job_id = j.job_id AND s.state = {WorkState.LEASED})
@@ -165,7 +187,7 @@ SELECT j.job_id, j.kind, j.source, j.user_rule, j.fixed_user, j.model_id, m.name
        j.allow_mass_delete, j.state, j.error, j.notes || j.refusals AS notes, j.subtracted,
        j.created_at, j.started_at, j.finished_at, j.paused_by, j.paused_at, j.scope, j.rules, j.keeps_lines, j."window",
        j.most_failed_share, j.decision_revision, j.retry_of, j.pause_reason, j.pause_until, j.cancelled_by,
-       j.tidying_at,
+       j.tidying_at, j.rested_seconds, clock_timestamp() AS seen_at,
        CASE WHEN j.state = {JobState.PAUSED} THEN {_IN_HAND} ELSE false END AS in_hand,
        coalesce((SELECT sum(listed) FROM core.list_range r WHERE r.job_id = j.job_id), 0)::bigint AS total,
        EXISTS (SELECT FROM core.list_range r WHERE r.job_id = j.job_id
@@ -183,9 +205,15 @@ def find(connection: Connection, job_id: int) -> Job:
     return _job(dict(row))
 
 
-def newest(connection: Connection, limit: int) -> list[Job]:
-    """The newest jobs, newest first."""
-    rows = connection.execute(text(f"{_JOB} ORDER BY j.job_id DESC LIMIT :limit"), {"limit": limit}).mappings()
+def newest(
+    connection: Connection, limit: int, *, states: Sequence[JobState] = (), before: int | None = None
+) -> list[Job]:
+    """The newest jobs, newest first: of all of them or of those in one of these states, from below a job's id on."""
+    chosen = [f"j.state IN ({', '.join(str(int(state)) for state in states)})"] if states else []
+    chosen += ["j.job_id < :before"] if before is not None else []
+    where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
+    values = {"limit": limit} | ({"before": before} if before is not None else {})
+    rows = connection.execute(text(f"{_JOB} {where} ORDER BY j.job_id DESC LIMIT :limit"), values).mappings()
     return [_job(dict(row)) for row in rows]
 
 
@@ -203,7 +231,7 @@ def _job(row: dict[str, object]) -> Job:
 def check_remembered(job: Job) -> None:
     """ConfigurationError if what the job did with each photo is forgotten."""
     if job.tidying_at is not None:
-        raise ConfigurationError(f"Of job {job.job_id} {forgotten(job)}; submit it again to know more.")
+        raise Conflict(f"Of job {job.job_id} {forgotten(job)}; submit it again to know more.")
 
 
 def forgotten(job: Job) -> str:
@@ -236,7 +264,7 @@ def refuse_ended(connection: Connection, job_id: int, done: str) -> None:
         raise ConfigurationError(_UNKNOWN.format(job_id))
     if JobState(state).ended:
         how = JobState(state).name.lower().replace("_", " ")
-        raise ConfigurationError(f"Job {job_id} has ended ({how}); only what goes on can be {done}.")
+        raise Conflict(f"Job {job_id} has ended ({how}); only what goes on can be {done}.")
 
 
 def now(connection: Connection) -> datetime:

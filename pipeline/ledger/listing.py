@@ -24,8 +24,9 @@ from pipeline.ledger.jobs import Job
 from pipeline.records import Code, ItemState, Lease, Page, Refusal, TakenFrom, WorkState
 from pipeline.sources.source import Interval, Order, after_prefix
 from pipeline.store.merge import MASS_DELETE_SHARE
+from pipeline.store.revisions import touch_collected
 from pipeline.store.staging import Field, copy_rows
-from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta
+from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta, mark_users
 
 _STAGE = """ord int, line bigint, bucket text, key text, owner text, etag text, version_id text, size bigint,
             modified_at timestamptz"""
@@ -63,8 +64,10 @@ WITH page AS (
         gone_at = NULL
     WHERE (p.user_id, p.etag, p.size, p.version_id, p.gone_at)
           IS DISTINCT FROM (EXCLUDED.user_id, EXCLUDED.etag, EXCLUDED.size, EXCLUDED.version_id, NULL)
-    RETURNING new.photo_id, old.photo_id IS NOT NULL
+    RETURNING new.photo_id, new.user_id, old.user_id AS before, old.photo_id IS NOT NULL
         AND (old.user_id, old.taken_at) <> (new.user_id, new.taken_at) AS moved
+), marked AS (
+    {mark_users("(SELECT user_id FROM changed UNION SELECT before FROM changed WHERE before IS NOT NULL) AS whose")}
 )
 INSERT INTO moved SELECT photo_id FROM changed WHERE moved"""
 
@@ -132,6 +135,7 @@ def record_page(
         lines.keep(connection, job, page, numbers, new)
     _count(connection, job, page, len(new))
     jobs.add_refusals(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
+    touch_collected(connection)
     reached(Point.LIST_BEFORE_COMMIT)
 
 
@@ -209,7 +213,9 @@ def finish_range(connection: Connection, job: Job, lease: Lease) -> None:
     )
     if done.rowcount == 0:
         raise LeaseLost(f"Range {lease.work_id} is listed by another worker now.")
+    ensure_delta(connection)
     _subtract_missing(connection, job)
+    touch_collected(connection)
 
 
 _FORGOTTEN = """
@@ -246,7 +252,6 @@ def too_many(missing: int, listed: int) -> bool:
 
 
 def _subtract(connection: Connection, job_id: int) -> None:
-    ensure_delta(connection)
     connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS forgotten (photo_id bigint) ON COMMIT DELETE ROWS"))
     gone = connection.execute(text(_FORGOTTEN), {"job": job_id}).rowcount
     collect_forgotten(connection)

@@ -10,9 +10,11 @@ Laws
 5. Nobody is blamed: what a repair hands back has not failed and has not died.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import ending, redrive, suspects
@@ -20,7 +22,9 @@ from pipeline.ledger.audit import Patience, bound, unhurried
 from pipeline.ledger.cut import cut
 from pipeline.ledger.erase import BATCH_PHOTOS, erase_some
 from pipeline.records import ItemState, JobState, WorkState
+from pipeline.store import shared
 from pipeline.store.netting import adding
+from pipeline.store.revisions import touch_model, touch_standing, touch_users
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import (
     SLOT_OF,
@@ -47,8 +51,38 @@ class Repaired:
 
 
 def totals(connection: Connection) -> Repaired:
-    """Correct the totals to what the results say."""
+    """Correct the totals to what the results say, those of users who consent included."""
     _alone(connection)
+    touched = _Touched()
+    changed = _correct_totals(connection, touched)
+    touched.tell(connection)
+    return Repaired.of(rows_of_totals=changed)
+
+
+class _Touched:
+    """Users and models of which a repair has changed something that is shown."""
+
+    def __init__(self) -> None:
+        self._users: set[int] = set()
+        self._models: set[int] = set()
+
+    def add(self, named: Iterable[Row[Any]]) -> int:
+        """Take in rows of (model_id, user_id), either of which may be NULL; returns how many."""
+        rows = 0
+        for model_id, user_id in named:
+            rows += 1
+            self._models |= {model_id} - {None}
+            self._users |= {user_id} - {None}
+        return rows
+
+    def tell(self, connection: Connection) -> None:
+        """Raise their revisions; last of all, as `pipeline.store.revisions` wants it."""
+        touch_users(connection, self._users)
+        for model_id in sorted(self._models):
+            touch_model(connection, model_id)
+
+
+def _correct_totals(connection: Connection, touched: _Touched) -> int:
     ensure_delta(connection)
     changed = 0
     for table, of in (USER_OF, SLOT_OF):
@@ -56,13 +90,42 @@ def totals(connection: Connection) -> Repaired:
         changed += connection.execute(
             text(f"INSERT INTO delta (model_id, {of}, node, photos, mass) {unlike(table, of)}")
         ).rowcount
-        for statement in adding(table, ("model_id", "node", "slot") if of == "slot" else _USER_KEY, _AMOUNTS, "delta"):
+        for statement in adding(table, shared.KEY if of == "slot" else _USER_KEY, _AMOUNTS, "delta"):
             connection.execute(text(statement))
-    return Repaired.of(rows_of_totals=changed)
+        touched.add(connection.execute(text("SELECT DISTINCT model_id, user_id FROM delta")))
+    return changed + _correct_shared(connection, touched)
 
 
 _USER_KEY = ("model_id", "user_id", "node")
 _AMOUNTS = ("photos", "mass")
+
+
+def _correct_shared(connection: Connection, touched: _Touched) -> int:
+    shared.ensure_collected(connection)
+    columns = ", ".join((*shared.KEY, *shared.AMOUNTS))
+    query = f"INSERT INTO collected ({columns}) SELECT {columns} FROM ({shared.UNLIKE}) AS unlike"
+    changed = connection.execute(text(query)).rowcount
+    shared.add_collected(connection)
+    touched.add(connection.execute(text("SELECT DISTINCT model_id, NULL::bigint FROM collected")))
+    return changed
+
+
+def shared_totals(connection: Connection, users: int) -> Repaired:
+    """Count at most so many users as they answered; to be asked for again until nothing is changed.
+
+    So users who consented to a release that kept no totals of them are counted in. Once nobody is left, the totals are
+    corrected to a recount.
+    """
+    _alone(connection)
+    query = text(f"{shared.MISTAKEN} ORDER BY user_id LIMIT :users FOR UPDATE")
+    if chosen := connection.execute(query, {"users": users}).scalars().all():
+        shared.move(connection, chosen)
+        touch_standing(connection, chosen)
+        return Repaired.of(users_counted_as_they_answered=len(chosen))
+    touched = _Touched()
+    changed = _correct_shared(connection, touched)
+    touched.tell(connection)
+    return Repaired.of(rows_of_totals=changed)
 
 
 def counts(connection: Connection) -> Repaired:
@@ -252,7 +315,9 @@ def times(connection: Connection, photos: int) -> Repaired:
     for chosen in (f"{suspects.MISTIMED} AND r.taken_at IS NULL LIMIT :photos", f"{suspects.MISTIMED} LIMIT :photos"):
         for statement in _MISTIMED:
             connection.execute(text(statement.format(chosen=chosen)), {"photos": photos})
-        changed = connection.execute(text(_RETIME)).rowcount
+        touched = _Touched()
+        changed = touched.add(connection.execute(text(_RETIME)))
+        touched.tell(connection)
         if changed:
             return Repaired.of(times_of_results=changed)
     return Repaired.of()
@@ -267,21 +332,24 @@ _MISTIMED = (
 )
 _RETIME = """
 UPDATE core.photo_result r SET taken_at = p.taken_at FROM mistimed m JOIN core.photo p USING (photo_id)
-WHERE (r.model_id, r.photo_id) = (m.model_id, m.photo_id) AND r.taken_at IS DISTINCT FROM p.taken_at"""
+WHERE (r.model_id, r.photo_id) = (m.model_id, m.photo_id) AND r.taken_at IS DISTINCT FROM p.taken_at
+RETURNING r.model_id, r.user_id"""
 
 
 def results(connection: Connection) -> Repaired:
     """Delete results that should not be there, put misplaced ones to their owners, and do photos again that need it."""
     _alone(connection)
+    touched = _Touched()
     erased = _erase(connection)
-    moved = _move(connection)
+    moved = _move(connection, touched)
     for statement in _DOOMED:
         connection.execute(text(statement))
-    double = connection.execute(text(_DELETE_DOUBLE)).rowcount
-    deleted = connection.execute(text(_DELETE_DOOMED)).rowcount
+    double = touched.add(connection.execute(text(_DELETE_DOUBLE)))
+    deleted = touched.add(connection.execute(text(_DELETE_DOOMED)))
     if double or deleted:
-        totals(connection)  # not by what the deleted ones say: they may be broken
+        _correct_totals(connection, touched)  # not by what the deleted ones say: they may be broken
     again = _do_again(connection) if deleted else 0
+    touched.tell(connection)
     return Repaired.of(
         results_given_to_their_owners=moved,
         photos_of_erased_users_deleted=erased,
@@ -298,7 +366,8 @@ _DOOMED = (
     "SELECT FROM core.photo p WHERE photo_id IN (SELECT photo_id FROM doomed) ORDER BY photo_id FOR NO KEY UPDATE",
 )
 _DELETE_DOOMED = """
-DELETE FROM core.photo_result r USING doomed d WHERE (r.model_id, r.photo_id) = (d.model_id, d.photo_id)"""
+DELETE FROM core.photo_result r USING doomed d WHERE (r.model_id, r.photo_id) = (d.model_id, d.photo_id)
+RETURNING r.model_id, r.user_id"""
 
 # Of several results of a photo the one stays that would have won.
 _DELETE_DOUBLE = f"""
@@ -307,7 +376,7 @@ DELETE FROM core.photo_result r USING (
         PARTITION BY r.model_id, r.photo_id
         ORDER BY r.content_rev DESC, r.decision_rev DESC, cardinality(r.nodes) DESC) AS n
     FROM core.photo_result r JOIN ({suspects.DOUBLE}) AS double USING (model_id, photo_id)) AS d
-WHERE r.tableoid = d.tableoid AND r.ctid = d.ctid AND d.n > 1"""
+WHERE r.tableoid = d.tableoid AND r.ctid = d.ctid AND d.n > 1 RETURNING r.model_id, r.user_id"""
 
 
 def _erase(connection: Connection) -> int:
@@ -323,7 +392,7 @@ def _erase(connection: Connection) -> int:
     return erased
 
 
-def _move(connection: Connection) -> int:
+def _move(connection: Connection, touched: _Touched) -> int:
     ensure_delta(connection)
     connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS moved (photo_id bigint) ON COMMIT DELETE ROWS"))
     found = connection.execute(
@@ -333,6 +402,7 @@ def _move(connection: Connection) -> int:
     ).rowcount
     collect_moved(connection)
     apply_delta(connection)
+    touched.add(connection.execute(text("SELECT DISTINCT model_id, user_id FROM delta")))
     return found
 
 

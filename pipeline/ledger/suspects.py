@@ -5,6 +5,7 @@ for longer is not alive), and the number `:several`.
 """
 
 from pipeline.records import SEEN, WHOLE, Code, ItemState, JobState, WorkState
+from pipeline.store import shared
 from pipeline.store.totals import SLOT_OF, USER_OF, unlike
 
 _STATE_NAMES = ", ".join(f"'{state.name.lower().replace('_', ' ')}'" for state in ItemState)
@@ -16,6 +17,9 @@ USER_TOTALS = f"""
 SELECT format('model %s user %s category %s', model_id, user_id, node) AS id FROM ({unlike(*USER_OF)}) AS unlike"""
 CATEGORY_TOTALS = f"""
 SELECT format('model %s category %s slot %s', model_id, node, slot) AS id FROM ({unlike(*SLOT_OF)}) AS unlike"""
+SHARED_TOTALS = f"""
+SELECT format('model %s category %s slot %s', model_id, node, slot) AS id FROM ({shared.UNLIKE}) AS unlike
+UNION ALL SELECT format('user %s', user_id) FROM ({shared.MISTAKEN}) AS mistaken"""
 
 #: Jobs of which counts alone are kept; of photos and lines some may be left (`pipeline.ledger.tidy`).
 TIDIED = "SELECT job_id FROM core.job WHERE tidying_at IS NOT NULL"

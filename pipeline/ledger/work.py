@@ -34,6 +34,7 @@ from sqlalchemy import Connection, text
 from pipeline.errors import LeaseLost
 from pipeline.ledger import limits
 from pipeline.records import ItemState, JobState, Lease, PhotoTask, TakenFrom, Version, WorkState
+from pipeline.store.revisions import touch_users
 
 MOST_URGENT = 32_767  # no priority is higher
 FAILURE_PAUSE_SECONDS = 5.0  # after the first failure of a shard; doubled by each further one in a row
@@ -239,12 +240,13 @@ def cursor_of(connection: Connection, lease: Lease) -> str | None:
 
 def note_changed(connection: Connection, task: PhotoTask, version: Version) -> None:
     """Write down that a photo's bytes are no longer those that were listed; does nothing if a lister knows already."""
-    connection.execute(
+    changed = connection.execute(
         text(f"""UPDATE core.photo SET etag = :etag, size = :size, content_rev = content_rev + 1,
                                       taken_from = {TakenFrom.OBJECT}
-                WHERE photo_id = :photo AND content_rev = :rev AND (etag, size) <> (:etag, :size)"""),
+                WHERE photo_id = :photo AND content_rev = :rev AND (etag, size) <> (:etag, :size) RETURNING user_id"""),
         {"etag": version.etag, "size": version.size, "photo": task.photo_id, "rev": task.content_rev},
     )
+    touch_users(connection, changed.scalars().all())
 
 
 def _pairs(leases: Sequence[Lease]) -> dict[str, list[int]]:

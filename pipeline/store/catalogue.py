@@ -11,6 +11,7 @@ from sqlalchemy import Connection, text
 from pipeline.errors import ConfigurationError
 from pipeline.store import promotions
 from pipeline.store.policies import refresh_effects
+from pipeline.store.revisions import touch_models
 from pipeline.store.staging import copy_rows
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
@@ -49,18 +50,21 @@ def register_model(
     (`pipeline.store.promotions`). A model that was dropped comes back empty.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": REGISTRAR})
-    taxonomy_id = _register_taxonomy(connection, taxonomy)
+    taxonomy_id, renamed = _register_taxonomy(connection, taxonomy)
     known = connection.execute(
         text("SELECT model_id, dropped_at FROM core.model WHERE fingerprint = :f"), {"f": fingerprint}
     ).first()
     model_id = known.model_id if known else _add_model(connection, name, fingerprint, taxonomy_id)
-    if known is None or known.dropped_at is not None:
+    new = known is None or known.dropped_at is not None
+    if new:
         _add_partition(connection, model_id)
         # Autovacuum comes late to small tables: queries would be planned as if there were hundreds of models.
         connection.execute(text(f"ANALYZE {', '.join(_KNOWN)}"))
         refresh_effects(connection, taxonomy)
     _activate(connection, model_id, name)
     _ship_decision(connection, model_id, decision)
+    if new or renamed:
+        touch_models(connection)  # other names, and a policy may have been completed
     nodes = _nodes_by_column(connection, taxonomy_id)
     return Registered(model_id=model_id, name=name, decision=newest_decision(connection, model_id), nodes=nodes)
 
@@ -100,7 +104,8 @@ def _add_partition(connection: Connection, model_id: int) -> None:
     """
     promotions.lock(connection)
     left = """SELECT EXISTS (SELECT FROM core.user_category WHERE model_id = :model)
-                  OR EXISTS (SELECT FROM core.category_total WHERE model_id = :model)"""
+                  OR EXISTS (SELECT FROM core.category_total WHERE model_id = :model)
+                  OR EXISTS (SELECT FROM core.shared_total WHERE model_id = :model)"""
     if connection.execute(text(left), {"model": model_id}).scalar_one():
         raise ConfigurationError(
             "This model is being dropped, or that was broken off; `pictograph models drop NAME --yes` completes it."
@@ -190,21 +195,21 @@ def _insert_decision(connection: Connection, model_id: int, decision: Decision, 
     )
 
 
-def _register_taxonomy(connection: Connection, taxonomy: Taxonomy) -> int:
+def _register_taxonomy(connection: Connection, taxonomy: Taxonomy) -> tuple[int, bool]:
+    """Its id, and whether categories that were known are called otherwise from now on."""
     digest = bytes.fromhex(taxonomy.sha256)
     query = text("SELECT taxonomy_id FROM core.taxonomy WHERE sha256 = :sha256")
     known = connection.execute(query, {"sha256": digest}).scalar()
     if known is not None:
-        _rename_categories(connection, taxonomy)
-        return int(known)
+        return int(known), _rename_categories(connection, taxonomy)
     taxonomy_id: int = connection.execute(
         text("INSERT INTO core.taxonomy (name, sha256, labels) VALUES (:name, :sha256, :n) RETURNING taxonomy_id"),
         {"name": taxonomy.name, "sha256": digest, "n": len(taxonomy.labels)},
     ).scalar_one()
     nodes = _register_categories(connection, taxonomy)
-    _rename_categories(connection, taxonomy)
+    renamed = _rename_categories(connection, taxonomy)
     _place_categories(connection, taxonomy_id, taxonomy, nodes)
-    return taxonomy_id
+    return taxonomy_id, renamed
 
 
 def _columns(taxonomy: Taxonomy) -> list[tuple[int, bool]]:
@@ -242,10 +247,10 @@ def _register_categories(connection: Connection, taxonomy: Taxonomy) -> list[int
     return [known[taxonomy.synsets[v].wnid, area_only] for v, area_only in columns]
 
 
-def _rename_categories(connection: Connection, taxonomy: Taxonomy) -> None:
+def _rename_categories(connection: Connection, taxonomy: Taxonomy) -> bool:
     """Call categories what this taxonomy calls them, for the views and for everything that is stored already.
 
-    A category of several taxonomies is called as in the one that was registered last.
+    A category of several taxonomies is called as in the one that was registered last. Returns whether any changes.
     """
     rows = connection.execute(text("SELECT DISTINCT wnid, name, lemmas, gloss FROM core.category"))
     known = {wnid: (name, lemmas, gloss) for wnid, name, lemmas, gloss in rows}
@@ -255,6 +260,7 @@ def _rename_categories(connection: Connection, taxonomy: Taxonomy) -> None:
             text("UPDATE core.category SET name = :name, lemmas = :lemmas, gloss = :gloss WHERE wnid = :wnid"),
             {"wnid": synset.wnid, "name": synset.name, "lemmas": list(synset.lemmas), "gloss": synset.gloss},
         )
+    return bool(changed)
 
 
 def _place_categories(connection: Connection, taxonomy_id: int, taxonomy: Taxonomy, nodes: list[int]) -> None:

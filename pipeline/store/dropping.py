@@ -25,6 +25,7 @@ from pipeline.records import JobState
 from pipeline.store import promotions
 from pipeline.store.catalogue import partition_of
 from pipeline.store.promotions import KnownModel
+from pipeline.store.revisions import touch_model
 from pipeline.store.session import Database
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ BATCH_ROWS = 20_000  # of totals; a transaction of well under a second
 _TABLES = {
     "core.user_category": ("model_id", "user_id", "node"),
     "core.category_total": ("model_id", "node", "slot"),
+    "core.shared_total": ("model_id", "node", "slot"),
 }
 _DROPPED = "EXISTS (SELECT FROM core.model WHERE model_id = :model AND dropped_at IS NOT NULL)"
 
@@ -66,10 +68,12 @@ def begin(connection: Connection, model: KnownModel) -> None:
         )
     if open_jobs := unended(connection, model.model_id):
         raise ConfigurationError(_busy(model, open_jobs))
-    connection.execute(
+    dropped = connection.execute(
         text("UPDATE core.model SET dropped_at = now() WHERE model_id = :model AND dropped_at IS NULL"),
         {"model": model.model_id},
     )
+    if dropped.rowcount:
+        touch_model(connection, model.model_id)
 
 
 def _busy(model: KnownModel, open_jobs: list[int]) -> str:

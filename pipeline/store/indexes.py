@@ -19,6 +19,8 @@ REPLACED = ("photo_result_tags_idx",)  # served until what replaces them was who
 PLAIN = (
     ("job_item_photo_id_idx", "core.job_item (photo_id)"),
     ("app_user_deleted_idx", "core.app_user (user_id) WHERE deleted_at IS NOT NULL"),
+    ("app_user_consent_idx", "core.app_user (user_id) WHERE consent"),
+    ("user_category_most_idx", "core.user_category (model_id, node, photos, user_id) WHERE photos > 0"),
 )
 
 # Declared and not whole: with the partitions that have no index attached to it yet.

@@ -13,7 +13,8 @@ Laws
    to `retry`, at once.
 3. Users under erasure are skipped; the lock on the user row makes the eraser wait for us, or us see the tombstone.
 4. Lock order, everywhere in the system: app_user < photo < photo_result < user_category < category_total
-   < job_item < job_count < shard < job, each by ascending key.
+   < shared_total < job_item < job_count < shard < job < user_revision < model_revision, each by ascending key. Who
+   changes totals takes the users' rows FOR KEY SHARE once more before them (`pipeline.store.shared`).
 5. A result has the time of its photo, whichever job or model has found it out: who changes the one changes the other.
 6. Results are keyed by content, not by lease: a merge that comes after its lease was lost still stores what is right,
    and leaves the shard to its new holder.
@@ -27,9 +28,18 @@ from sqlalchemy import Connection, text
 from pipeline.crashpoints import Point, reached
 from pipeline.records import SEEN, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
 from pipeline.store.packing import COLUMNS, Batch
+from pipeline.store.revisions import touch_collected
 from pipeline.store.staging import copy_packed
 from pipeline.store.tally import apply_tally, ensure_tally
-from pipeline.store.totals import COLLECT, SLOT, apply_delta, collect_forgotten, ensure_delta
+from pipeline.store.totals import (
+    COLLECT,
+    SLOT,
+    apply_delta,
+    collect_forgotten,
+    ensure_delta,
+    mark_results,
+    mark_users,
+)
 
 BACKOFF_FIRST_SECONDS = 5.0
 BACKOFF_LAST_SECONDS = 600.0
@@ -112,10 +122,14 @@ WHERE p.photo_id = v.photo_id AND p.taken_from = {TakenFrom.OBJECT}""")
 # Results of other models know the photo's time too; and that of this one, where what was merged did not win.
 _OTHERS = text("""
 SELECT model_id FROM core.model WHERE dropped_at IS NULL AND (model_id <> :model OR :everything) ORDER BY 1""")
-_TELL = text("""
-UPDATE core.photo_result r SET taken_at = p.taken_at
-FROM (SELECT DISTINCT photo_id FROM verdict WHERE taken_at IS NOT NULL) v JOIN core.photo p USING (photo_id)
-WHERE r.model_id = :other AND r.photo_id = v.photo_id AND r.taken_at IS DISTINCT FROM p.taken_at""")
+_TELL = text(f"""
+WITH told AS (
+    UPDATE core.photo_result r SET taken_at = p.taken_at
+    FROM (SELECT DISTINCT photo_id FROM verdict WHERE taken_at IS NOT NULL) v JOIN core.photo p USING (photo_id)
+    WHERE r.model_id = :other AND r.photo_id = v.photo_id AND r.taken_at IS DISTINCT FROM p.taken_at
+    RETURNING r.model_id, r.photo_id, r.user_id
+) {mark_results("told")}""")
+_TELL_USERS = text(mark_users("verdict WHERE taken_at IS NOT NULL AND final = state"))
 
 # A job that finds a large part of its photos gone has most likely lost the place and not the photos, as when it asks
 # another server: what is stored of them stays, for a listing to find missing under its own guard.
@@ -208,6 +222,7 @@ def merge(
         _FINISH, {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
     ).scalars()
     merged = Merged(stored=stored, closed=closed, finished=frozenset(finished))
+    touch_collected(connection)
     reached(Point.MERGE_COMMIT_SENT)  # nothing else is sent before it
     return merged
 
@@ -250,3 +265,5 @@ def _tell_others(connection: Connection, model_id: int, *, everything: bool) -> 
     values = {"model": model_id, "everything": everything}
     for other in connection.execute(_OTHERS, values).scalars().all():
         connection.execute(_TELL, {"other": other})
+    if everything:
+        connection.execute(_TELL_USERS)

@@ -258,5 +258,6 @@ class _Names:
 
 
 def shortened(found: ModelDiff, most: int) -> ModelDiff:
-    """With at most so many categories."""
-    return replace(found, categories=found.categories[:most])
+    """With at most so many categories, users and photos."""
+    users = replace(found.users, most=found.users.most[:most])
+    return replace(found, categories=found.categories[:most], users=users, moved=found.moved[:most])

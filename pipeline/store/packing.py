@@ -82,13 +82,11 @@ class Batch:
     def added(self, model_id: int, stored: Mapping[int, tuple[int, int]]) -> bytes:
         """What results that are new add to the totals, as COPY reads it into the table `delta`.
 
-        `stored`: by photo id, for those of the batch that are new, the owner and the slot. One row per user, slot and
-        node.
+        `stored`: by photo id, for those of the batch that are new, the owner and the slot; not empty. One row per user,
+        slot and node, and one of node 0 where a photo has no nodes.
         """
         places = [stored.get(result.task.photo_id) for result in self.results]
-        new = [at for at, place in enumerate(places) if place is not None and self.notes[at].nodes]
-        if not new:
-            return HEAD + TAIL
+        new = [at for at, place in enumerate(places) if place is not None]
         users, slots = np.array([places[at] for at in new], dtype=np.int64).T
         names, users = np.unique(users, return_inverse=True)
         keys, photos, masses = self._net(np.array(new), (users << 6) | slots)
@@ -108,10 +106,11 @@ class Batch:
         nodes, rows = self._slices(first, middle)
         masses, _ = self._slices(middle, after)
         tags, tag_rows = self._slices(after, end)
-        tagged = np.zeros((len(new), int(nodes.max()) + 1), dtype=bool)
+        tagged = np.zeros((len(new), int(nodes.max(initial=0)) + 1), dtype=bool)
         tagged[tag_rows, tags] = True
         # One sort of integers that hold it all: owner, node, whether tagged, and mass (at most 10,000, below 2^14).
-        packed = np.sort((((owners[rows] << 15) | nodes) << 15) | (tagged[rows, nodes].astype(np.int64) << 14) | masses)
+        held = (((owners[rows] << 15) | nodes) << 15) | (tagged[rows, nodes].astype(np.int64) << 14) | masses
+        packed = np.sort(np.concatenate([held, owners[first == middle] << 30]))
         keys = packed >> 15
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
         photos, mass = (np.add.reduceat(part, starts) for part in ((packed >> 14) & 1, packed & 0x3FFF))

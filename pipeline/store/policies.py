@@ -18,6 +18,7 @@ from sqlalchemy import Connection, text
 from pipeline.errors import ConfigurationError
 from pipeline.profile import CategoryTotal
 from pipeline.store.queries import ActiveModel
+from pipeline.store.revisions import touch_models
 from pipeline.store.staging import Field, copy_rows
 from taxonomy.disclosure import complete
 from taxonomy.errors import DamagedTaxonomy
@@ -171,6 +172,7 @@ def apply(connection: Connection, version: int, taxonomy: Taxonomy) -> Policy:
             text("UPDATE core.policy SET active = true, applied_at = now() WHERE version = :version"),
             {"version": version},
         )
+    touch_models(connection)
     return work_out(rules, taxonomy, version)
 
 

@@ -5,7 +5,6 @@ Categories go in and out as *columns* of the model's taxonomy; the ledger's node
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -42,18 +41,6 @@ class UserSummary:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PhotoSummary:
-    """A photo in a list, newest first."""
-
-    photo_id: int
-    key: str
-    taken_at: datetime
-    seen: bool  # whether the model has seen it
-    headline: str | None  # the decided category's name; None: not seen, or nothing was certain
-    mass: int | None  # of the headline
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class PhotoPlace:
     """Where a photo's bytes are, and which bytes they are."""
 
@@ -82,6 +69,11 @@ def user_profile_totals(connection: Connection, model_id: int, user: str) -> Use
     user_id = connection.execute(known, {"name": user}).scalar()
     if user_id is None:
         return None
+    return UserTotals(user_id=user_id, totals=user_totals(connection, model_id, user_id))
+
+
+def user_totals(connection: Connection, model_id: int, user_id: int) -> tuple[CategoryTotal, ...]:
+    """The exact totals of a user's whole time, by column."""
     query = text("""
         SELECT tc.position, uc.photos, uc.mass
         FROM core.user_category uc
@@ -89,8 +81,7 @@ def user_profile_totals(connection: Connection, model_id: int, user: str) -> Use
         JOIN core.taxonomy_category tc ON (tc.taxonomy_id, tc.node) = (m.taxonomy_id, uc.node)
         WHERE uc.model_id = :model AND uc.user_id = :user AND uc.mass > 0 ORDER BY tc.position""")
     rows = connection.execute(query, {"model": model_id, "user": user_id})
-    totals = tuple(CategoryTotal(column=column, photos=photos, mass=mass) for column, photos, mass in rows)
-    return UserTotals(user_id=user_id, totals=totals)
+    return tuple(CategoryTotal(column=column, photos=photos, mass=mass) for column, photos, mass in rows)
 
 
 def users(connection: Connection, model_id: int, limit: int, after: str = "") -> list[UserSummary]:
@@ -134,24 +125,6 @@ def covers(connection: Connection, model_id: int, user_id: int, area_columns: Ma
         "tried": TAGGED_PHOTOS_TRIED,
     }
     return {row.position: row.photo_id for row in connection.execute(query, values)}
-
-
-def newest_photos(connection: Connection, model_id: int, user_id: int, limit: int) -> list[PhotoSummary]:
-    """The user's newest photos by the time they were taken, with what the model says of each."""
-    query = text("""
-        SELECT p.photo_id, p.key, p.taken_at, r.photo_id IS NOT NULL AS seen, c.name AS headline,
-               r.masses[array_position(r.nodes, c.node)] AS mass
-        FROM (SELECT photo_id, key, taken_at FROM core.photo WHERE user_id = :user AND gone_at IS NULL
-              ORDER BY taken_at DESC, photo_id DESC LIMIT :limit) AS p
-        LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id
-        LEFT JOIN core.model m ON m.model_id = r.model_id
-        LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, r.headline) AND e.hidden
-        LEFT JOIN core.active_effect o ON (o.taxonomy_id, o.node) = (m.taxonomy_id, coalesce(e.shown_as, r.headline))
-        LEFT JOIN core.category c ON c.node = coalesce(e.shown_as, r.headline) AND c.node = ANY (r.tags)
-            AND NOT coalesce(r.tags && o.owed_to, false)
-        ORDER BY p.taken_at DESC, p.photo_id DESC""")
-    rows = connection.execute(query, {"model": model_id, "user": user_id, "limit": limit}).mappings()
-    return [PhotoSummary(**row) for row in rows]
 
 
 def photo_place(connection: Connection, photo_id: int) -> PhotoPlace | None:

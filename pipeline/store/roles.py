@@ -17,6 +17,8 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, text
 
+from pipeline.errors import ConfigurationError
+
 
 class Role(StrEnum):
     """What a process is to Postgres. Without a role it is its login: the owner, who migrates and registers models."""
@@ -39,6 +41,12 @@ def session_options(role: Role) -> str:
 
 def act_as(connection: Connection, role: Role) -> None:
     """Be another role of the same login until this transaction ends; ConfigurationError if the login has none such."""
+    may = text("SELECT session_user, pg_has_role(session_user, :role, 'SET')")
+    login, allowed = connection.execute(may, {"role": role.value}).one()
+    if not allowed:
+        raise ConfigurationError(
+            f'The login {login} may not act as {role}; let an administrator run `GRANT {role} TO "{login}"`.'
+        )
     connection.execute(text(f"SET LOCAL ROLE {role}"))
 
 

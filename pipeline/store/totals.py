@@ -1,14 +1,24 @@
 """The totals and how they change: one signed delta per (model, user, node, slot), applied in key order.
 
+Theory of operation
+    ensure_delta ──▶ results change, each statement with COLLECT ──▶ apply_delta ──▶ ... ──▶ touch_collected
+
+    The temporary table `delta` holds what a transaction has changed. `apply_delta` brings it to the totals: of users,
+    of categories, and of those who consent (`pipeline.store.shared`). The last statement of the transaction raises the
+    revisions of whom and what it names (`pipeline.store.revisions`).
+
 Law of the file:
 1. Totals change only by what the same transaction changed in `photo_result` (RETURNING old, new); so a repeat of a
    transaction that had committed adds nothing.
 2. A photo counts in the slot of its id, for ever and whoever owns it, so no slot can go below zero. Photos listed
    together share a slot: a batch touches each category in one or two, and batches of other shards touch others.
+3. A row of node 0, which is no category, and of nothing but zeros says that something has changed that no total shows:
+   a headline, a time, a photo that could not be read. Without a model it is something of a user that is no result.
 """
 
 from sqlalchemy import Connection, text
 
+from pipeline.store import shared
 from pipeline.store.netting import adding
 
 SLOTS = 64
@@ -22,6 +32,21 @@ def ensure_delta(connection: Connection) -> None:
     """Make sure that the temporary table `delta` is there, and empty. Created once per connection."""
     connection.execute(text(f"CREATE TEMP TABLE IF NOT EXISTS delta ({DELTA}) ON COMMIT DELETE ROWS"))
     connection.execute(text("DELETE FROM delta"))  # what an earlier call in this transaction has applied
+
+
+def mark_results(of: str, user: str = "user_id") -> str:
+    """A statement by which results count as changed: `of`, a CTE with their model_id, photo_id and user."""
+    return f"INSERT INTO delta SELECT DISTINCT model_id, {user}, {SLOT}, 0, 0, 0 FROM {of}"
+
+
+def mark_users(of: str) -> str:
+    """A statement by which users count as changed, beside all results: those in the column user_id of `of`."""
+    return f"INSERT INTO delta SELECT DISTINCT NULL::smallint, user_id, 0, 0, 0, 0 FROM {of}"
+
+
+def _marked(side: str) -> str:
+    """A row of node 0 per row of one side of `changed`."""
+    return f"SELECT model_id, {side}_user, {SLOT}, 0, 0, 0 FROM changed WHERE {side}_user IS NOT NULL"
 
 
 def _side(side: str, sign: str) -> str:
@@ -39,22 +64,40 @@ def _side(side: str, sign: str) -> str:
 COLLECT = f"""
 INSERT INTO delta
 SELECT model_id, user_id, slot, node, sum(photos), sum(mass)
-FROM ({_side("new", "")} UNION ALL {_side("old", "-")}) AS signed
-GROUP BY 1, 2, 3, 4 HAVING sum(photos) <> 0 OR sum(mass) <> 0
+FROM ({_side("new", "")} UNION ALL {_side("old", "-")} UNION ALL {_marked("new")} UNION ALL {_marked("old")}) AS signed
+GROUP BY 1, 2, 3, 4 HAVING sum(photos) <> 0 OR sum(mass) <> 0 OR node = 0
 """
 
+# Whose totals change, and who of them is counted among those who consent; their consent cannot change before we commit
+# (`pipeline.store.shared`). `less`: whether anything is taken away, which most transactions do not.
+_WHOSE = text("""
+SELECT u.user_id, u.shared, (SELECT EXISTS (SELECT FROM delta WHERE photos < 0 OR mass < 0)) AS less
+FROM core.app_user u WHERE u.user_id = ANY (ARRAY(SELECT DISTINCT user_id FROM delta WHERE node > 0))
+ORDER BY u.user_id FOR KEY SHARE""")
 
-_TOTALS = (
-    ("core.user_category", ("model_id", "user_id", "node")),
-    ("core.category_total", ("model_id", "node", "slot")),
-)
-_APPLY = [text(sql) for table, key in _TOTALS for sql in adding(table, key, ("photos", "mass"), "delta")]
+_USER_KEY, _SLOT_KEY, _AMOUNTS = ("model_id", "user_id", "node"), ("model_id", "node", "slot"), ("photos", "mass")
+_OF_USERS = adding("core.user_category", _USER_KEY, _AMOUNTS, "delta")
+_OF_CATEGORIES = adding("core.category_total", _SLOT_KEY, _AMOUNTS, "delta")
 
 
 def apply_delta(connection: Connection) -> None:
-    """Add the collected deltas to both tables of totals; once per `ensure_delta`."""
-    for statement in _APPLY:
-        connection.execute(statement)
+    """Add the collected deltas to the tables of totals; once per `ensure_delta`."""
+    whose = connection.execute(_WHOSE).all()
+    if not whose:
+        return
+    ways = slice(None) if whose[0].less else slice(1)  # what adds, and what takes away
+    consenting = [user.user_id for user in whose if user.shared]
+    if consenting:
+        shared.ensure_collected(connection)
+    for statement in _OF_USERS[ways]:
+        if consenting:
+            connection.execute(text(shared.counting_users(statement)), {"consenting": consenting})
+        else:
+            connection.execute(text(statement))
+    for statement in _OF_CATEGORIES[ways]:
+        connection.execute(text(statement))
+    if consenting:
+        shared.add_delta(connection, consenting)
 
 
 #: Photos that are no longer at their place: listed in the temporary table `forgotten(photo_id)`.
@@ -73,6 +116,7 @@ def collect_forgotten(connection: Connection) -> None:
     The caller has locked the photos in order of their ids.
     """
     connection.execute(text(_FORGET))
+    connection.execute(text(mark_users("core.photo JOIN forgotten USING (photo_id)")))
     connection.execute(text("DELETE FROM core.thumbnail t USING forgotten f WHERE t.photo_id = f.photo_id"))
 
 

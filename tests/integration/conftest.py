@@ -6,12 +6,18 @@ Building the schema takes longer than most of these tests: they find it made, an
 import copy
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import api_helpers
 import pytest
+from api_helpers import ClientAs, app_of, asking_as, opened
 from engine_helpers import SIDE, Library
+from fastapi.testclient import TestClient
 from ledger_helpers import Ledger, empty, is_made, make, ref
 from pydantic import SecretStr
 
+from api.auth import Principal, Scope
 from pictograph.stack import Endpoints
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, create_bucket
@@ -142,3 +148,46 @@ def library(
         client.delete_bucket(Bucket=name)  # the server sets disk aside for each that there is
     steps = {"feed", "fetch", "recognise", "decode", "merge", "close"}
     assert [thread.name for thread in threading.enumerate() if thread.name in steps] == []
+
+
+# ---- the API
+
+
+@pytest.fixture
+def people(database: Database, tmp_path: Path) -> api_helpers.Library:
+    """Users with analysed photos, in a database of the test's own; nobody at first."""
+    return api_helpers.Library(database, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Iterator[DecodePool]:
+    """A decode child for thumbnails."""
+    with DecodePool(1) as pool:
+        yield pool
+
+
+@pytest.fixture
+def as_api(endpoints: Endpoints, database: Database) -> Iterator[Database]:
+    """The database as the API reaches it: row-level security and all."""
+    with Database(endpoints.database_url, "pictograph api", role=Role.API) as found:
+        yield found
+
+
+@pytest.fixture
+def client(settings: Settings, as_api: Database, decoder: DecodePool) -> Iterator[TestClient]:
+    """A client of an application that runs open: it may do everything."""
+    with opened(app_of(settings, as_api, decoder)) as made:
+        yield made
+
+
+@pytest.fixture
+def client_as(settings: Settings, as_api: Database, decoder: DecodePool) -> Iterator[ClientAs]:
+    """Makes clients that ask as a principal bound to a user (None: to nobody), with these scopes (none given: all)."""
+    with ExitStack() as stack:
+
+        def made(user: str | None, *scopes: Scope) -> TestClient:
+            principal = Principal(name=f"key of {user}", user=user, scopes=frozenset(scopes or Scope))
+            app = asking_as(app_of(settings, as_api, decoder), principal)
+            return stack.enter_context(opened(app))
+
+        yield made

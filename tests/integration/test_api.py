@@ -7,18 +7,15 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import quote
 from xml.etree import ElementTree
 
 import anyio
 import anyio.to_thread
 import httpx
-import numpy as np
 import pytest
+from api_helpers import STRANGE, Library, jpeg
 from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import text
@@ -28,124 +25,23 @@ from api.app import create_app
 from api.envelope import CONTENT_SECURITY_POLICY
 from api.main import address, serve
 from api.routes import health
-from pictograph.stack import Endpoints
-from pipeline.annotate import annotate
 from pipeline.errors import ConfigurationError
 from pipeline.ledger.jobs import submit
 from pipeline.ledger.requests import JobRequest
-from pipeline.records import WHOLE, Code
+from pipeline.records import WHOLE
 from pipeline.settings import Settings
-from pipeline.sources.allowed import LOCAL
-from pipeline.sources.folder import local_version
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access
 from pipeline.store import migrate, policies, queries
-from pipeline.store.catalogue import Registered, register_model
-from pipeline.store.roles import Role
 from pipeline.store.session import Database
-from taxonomy.decide import Decision, decide
-from taxonomy.graph import Taxonomy, load
 from taxonomy.policy import parse_rule
-from taxonomy.rollup import Rollup
 from workers.decode.pool import DecodePool
 
-STRANGE = ["Ada Lovelace", "a/b/profile", "tail/", "<script>alert(1)</script>", "日本 ☂", "50% off?#&+", "x\ny", "..a"]
-
-
-@dataclass
-class Library:
-    """Puts photos of users into the store, analysed, without a job."""
-
-    database: Database
-    folder: Path
-    taxonomy: Taxonomy = field(default_factory=load)
-
-    def __post_init__(self) -> None:
-        with self.database.transaction() as connection:
-            self.model: Registered = register_model(connection, "test model", b"\1" * 32, self.taxonomy, Decision())
-            connection.execute(
-                text("INSERT INTO core.bucket (uri) VALUES (:uri) ON CONFLICT DO NOTHING"), {"uri": LOCAL}
-            )
-
-    def add(self, user: str, name: str, certain: float = 0.9, day: int = 1, data: bytes | None = None) -> int:
-        """A photo of the label of that name, which the model is this certain of; returns its id."""
-        path = self.folder / f"{len(list(self.folder.iterdir()))}-{name}.jpg"
-        path.write_bytes(jpeg() if data is None else data)
-        values = {"user": user, "key": str(path), "day": day, **vars_of(local_version(str(path)))}
-        with self.database.transaction() as connection:
-            photo_id: int = connection.execute(text(_PHOTO), values).scalar_one()
-            connection.execute(text(_RESULT), {"photo": photo_id, **self._annotated(name, certain)})
-            connection.execute(text("DELETE FROM core.user_category"))
-            connection.execute(text(_TOTALS))
-        return photo_id
-
-    def _annotated(self, name: str, certain: float) -> dict[str, object]:
-        label = self.taxonomy.label_nodes.tolist().index(self.taxonomy.find(name)[0])
-        probabilities = np.full((1, self.taxonomy.classes), (1 - certain) / (self.taxonomy.classes - 1))
-        probabilities[0, label] = certain
-        masses = Rollup(self.taxonomy).masses(probabilities)
-        (found,) = annotate(decide(masses, self.taxonomy, Decision()), self.model.nodes)
-        return {
-            "model": self.model.model_id,
-            "outcome": int(Code.TAGGED if found.tags else Code.ABSTAINED),
-            "headline": found.headline,
-            "nodes": list(found.nodes),
-            "masses": list(found.masses),
-            "tags": list(found.tags),
-        }
-
-
-def vars_of(version: object) -> dict[str, object]:
-    return {"etag": version.etag, "size": version.size}  # type: ignore[attr-defined]
-
-
-_PHOTO = """
-WITH owner AS (INSERT INTO core.app_user (name) VALUES (:user)
-               ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING user_id)
-INSERT INTO core.photo (bucket_id, key, user_id, etag, size, taken_at)
-SELECT b.bucket_id, :key, o.user_id, :etag, :size, timestamptz '2026-01-01 12:00Z' + :day * interval '1 day'
-FROM core.bucket b, owner o WHERE b.uri = 'file://' RETURNING photo_id"""
-_RESULT = """
-INSERT INTO core.photo_result
-    (model_id, photo_id, user_id, content_rev, decision_rev, outcome, headline, nodes, masses, tags)
-SELECT :model, p.photo_id, p.user_id, 1, 1, :outcome, :headline,
-       CAST(:nodes AS smallint[]), CAST(:masses AS smallint[]), CAST(:tags AS smallint[])
-FROM core.photo p WHERE p.photo_id = :photo"""
-_TOTALS = """
-INSERT INTO core.user_category (model_id, user_id, node, photos, mass)
-SELECT r.model_id, r.user_id, n.node, count(*) FILTER (WHERE n.node = ANY (r.tags)), sum(n.mass)
-FROM core.photo_result r, unnest(r.nodes, r.masses) AS n(node, mass) GROUP BY 1, 2, 3"""
-
-
-def jpeg(width: int = 640, height: int = 480, colour: str = "teal", **options: object) -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (width, height), colour).save(out, "JPEG", **options)
-    return out.getvalue()
-
 
 @pytest.fixture
-def library(database: Database, tmp_path: Path) -> Library:
-    return Library(database, tmp_path)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[DecodePool]:
-    with DecodePool(1) as pool:
-        yield pool
-
-
-@pytest.fixture
-def as_api(endpoints: Endpoints, database: Database) -> Iterator[Database]:
-    """The database as the API reaches it: row-level security and all."""
-    with Database(endpoints.database_url, "pictograph api", role=Role.API) as found:
-        yield found
-
-
-@pytest.fixture
-def client(settings: Settings, as_api: Database, decoder: DecodePool) -> Iterator[TestClient]:
-    app = create_app(settings, as_api, Objects(S3Access.of(settings)), decoder)
-    with TestClient(app, base_url="http://127.0.0.1") as made:
-        yield made
+def library(people: Library) -> Library:
+    """Users with analysed photos; nobody at first."""
+    return people
 
 
 def test_profile_adds_up_and_names_its_versions(library: Library, client: TestClient) -> None:

@@ -19,9 +19,9 @@ RIGHTS = """
                      ingest                  worker                              api              eraser
     active_effect    S                       -                                   S                -
     active_model     S                       S                                   S                -
-    api_key          -                       -                                   S(KEY),U(used_at) -
+    api_key          -                       -                                   S(KEY),U(used_at) S(revoked_at+user_name),U(revoked_at)
     api_secret       -                       -                                   S                -
-    app_user         S,I(name),U(consent)    S(consent+deleted_at+user_id),U(created_at) S                S,U(deleted_at)
+    app_user         S,I(name),U(consent+shared) S(deleted_at+shared+user_id),U(created_at) S             S,U(deleted_at+shared)
     breaker          S                       S,I,U,D                             S                -
     bucket           S,I                     S                                   S                S
     category         S                       -                                   S                -
@@ -40,7 +40,7 @@ RIGHTS = """
     job_missing      S,U(photo_id),D,I       S,D                                 -                S,D
     list_range       S,I,U                   S,U                                 S                -
     model            S                       S                                   S                S(dropped_at+model_id)
-    model_report     -                       -                                   S                -
+    model_report     S,I,U                   -                                   S                -
     model_revision   S,I,U                   S,I,U                               S                S,I,U
     object_event     S,I,U                   -                                   S                S,D
     photo            S,I,U                   S,U(BYTES)                          S,U(created_at)  S,U(created_at),D
@@ -49,7 +49,7 @@ RIGHTS = """
     policy_effect    S                       -                                   S                -
     policy_rule      -                       -                                   S                -
     promotion        S,I                     S                                   S                S
-    queue_limit      S,I,U,D                 S                                   -                -
+    queue_limit      S,I,U,D                 S                                   S                -
     schedule         S,I,U                   S                                   -                -
     shard            S,I,U                   S,I,U                               S                -
     shared_total     S,I,U                   S,I,U                               S                S,I,U

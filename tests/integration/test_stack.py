@@ -1,5 +1,6 @@
 """The embedded stack with its real servers: who may leave, who may be killed, and what must be there afterwards."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -128,7 +129,8 @@ def keeper_of(home):
 
 def kill_servers(home):
     for pid in alive(home):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one that has just ended by itself
+            os.kill(pid, signal.SIGKILL)
 
 
 def eventually(condition):

@@ -31,6 +31,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "created_at": "When this name was first seen.",
         "deleted_at": "Since when the user is hidden and being erased, or erased. NULL: neither.",
         "consent": "Whether others may see this user's photos. NULL: never asked, which counts as no.",
+        "shared": "Whether the user's totals are counted in core.shared_total; changed in one transaction with them.",
     },
     "breaker": {
         "queue": "Queue of the model that does not work.",
@@ -219,11 +220,12 @@ COLUMNS: dict[str, dict[str, str]] = {
         "base_model_id": "The model that the other one is compared with.",
         "head_model_id": "The other one.",
         "made_at": "When the comparison was made; photos that came since are not in it.",
-        "report": "As `pictograph models diff --json` writes it.",
+        "report": "As `pictograph models diff --json` writes it, but for names of users and keys of photos, in "
+        "whose place their numbers are.",
     },
     "model_revision": {
         "model_id": "The model.",
-        "slot": "0 to 63. Add up all slots.",
+        "slot": "0 to 63; 64: how results are shown. Add up all slots.",
         "revision": "How often it has risen.",
     },
     "object_event": {

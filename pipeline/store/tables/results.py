@@ -61,6 +61,8 @@ user_category = Table(
     Column("mass", BigInteger, nullable=False),
     CheckConstraint("photos >= 0", name="photos"),
     CheckConstraint("mass >= 0", name="mass"),
+    # Who photographs something most. It costs a merge 1 to 2 ms per user: rows whose photos change move on their pages.
+    Index("user_category_most_idx", "model_id", "node", "photos", "user_id", postgresql_where=text("photos > 0")),
     comment="Exact totals of a user: photos that carry the tag (not additive), and mass (additive).",
     postgresql_with={"fillfactor": "70"},
 )

@@ -38,5 +38,8 @@ def test_known_bodies_are_not_sent_again(known: str) -> None:
 
 def test_bodies_of_users_are_private() -> None:
     answer = cacheable(asking(""), b"body", "text/plain", vary="Accept")
-    assert (answer.headers["cache-control"], answer.headers["vary"]) == ("private, no-cache", "Accept, Authorization, Cookie")
+    assert (answer.headers["cache-control"], answer.headers["vary"]) == (
+        "private, no-cache",
+        "Accept, Authorization, Cookie",
+    )
     assert answer.headers["etag"].startswith('"')

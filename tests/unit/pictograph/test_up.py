@@ -1,7 +1,9 @@
 """`up` sees to it that workers run, and ends when they cannot."""
 
+import signal
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -29,6 +31,14 @@ class Supervisor:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(up, "LOOK_SECONDS", 0.01)
+
+
+@pytest.fixture(autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Other tests of this process may have given the signal another meaning."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_workers_are_taken_over_as_soon_as_they_are_free():

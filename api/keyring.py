@@ -1,0 +1,55 @@
+"""Keys that this server has looked up, kept for a few seconds, so that not every request asks for them.
+
+A key that is revoked, or whose user is erased, opens nothing after `KEY_SECONDS` at the latest, one that expires from
+that second on; and so do sessions, which hold the number of a key.
+"""
+
+import time
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.store import keys
+from pipeline.store.keys import Key
+from pipeline.store.session import Database
+
+KEY_SECONDS = 5.0
+MOST = 4096  # keys, and secrets that are none, of which this much is remembered
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    until: float  # by the monotonic clock
+    key: Key | None
+
+
+class Keyring:
+    """Who asks, by the secret that they send or the number in their session."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[bytes | int, _Answer] = {}
+
+    async def by_secret(self, secret: str) -> Key | None:
+        """The key that this is, if it opens anything."""
+        which = keys.digest(secret)
+        return None if which is None else await self._find(which)
+
+    async def by_number(self, key_id: int) -> Key | None:
+        """The key of that number, if it opens anything."""
+        return await self._find(key_id)
+
+    async def _find(self, which: bytes | int) -> Key | None:
+        answer = self._known.get(which)
+        if answer is None or answer.until <= time.monotonic():
+            answer = await run_in_threadpool(self._looked_up, which)
+        return answer.key
+
+    def _looked_up(self, which: bytes | int) -> _Answer:
+        asked_at = time.monotonic()
+        key = self._database.run(lambda connection: keys.opening(connection, which))
+        left = KEY_SECONDS if key is None or key.seconds_left is None else min(KEY_SECONDS, key.seconds_left)
+        if len(self._known) >= MOST:
+            self._known = {}  # whoever sends ever new secrets makes us forget, and not grow
+        self._known[which] = answer = _Answer(asked_at + left, key)
+        return answer

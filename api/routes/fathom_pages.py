@@ -1,0 +1,215 @@
+"""Everyone's photos by category: the entrance with its search, a category, and one photo with what is said of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.answers import cacheable
+from api.auth import CategoryDesk, Desk, PhotoDesk, Scope
+from api.pages.render import page
+from api.parameters import only
+from api.services import active_model, taxonomy_of
+from api.tokens import following, opened, seal
+from api.views import categories, photos
+from api.views.photos import PhotoView, Tag
+from pipeline.explain import Explanation
+from pipeline.profile import broadest_shown
+from pipeline.store import queries
+from pipeline.store.queries import UserSummary
+from taxonomy.errors import UnknownSynset
+from taxonomy.graph import Taxonomy
+
+router = APIRouter(include_in_schema=False)
+
+HTML = "text/html; charset=utf-8"
+LARGEST_ID = 2**63 - 1
+LONGEST_WORD = 100  # letters of a search
+SENSES = 50  # found at most
+PEOPLE = 12  # on the entrance; all of them are at /people
+SHOTS = 48  # photos per page of a category: whole rows of 2, 3, 4, 6, 8 and 12
+MOST_STEPS = 6  # to the right, of a tag below another
+CLAUSES = {"confirm": "it is", "reject": "it is not", "generalise": "it is some kind of"}
+SORTS = (("probability", "Most certain"), ("newest", "Newest"), ("diverse", "Diverse"))
+
+Sort = Literal["probability", "newest", "diverse"]
+Wnid = Annotated[str, Path(pattern=r"^n\d{8}$")]
+PhotoId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A tag in the list from broad to fine."""
+
+    tag: Tag
+    step: int  # how far it is set in
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """A category to choose."""
+
+    wnid: str
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Told:
+    """What whoever looks has just said, and whether there is something to take back."""
+
+    words: str
+    undo: bool
+    wnid: str
+
+
+# ---- the entrance
+
+
+@router.get("/", dependencies=[only("q")])
+def explore(request: Request, desk: CategoryDesk, q: Annotated[str, Query(max_length=LONGEST_WORD)] = "") -> Response:
+    """The broadest categories and the people; with `q`, all categories of that name."""
+    asked = " ".join(q.split())
+    reader = categories.Reader.of(desk)
+    values: dict[str, object]
+    with desk.gallery() as connection:
+        if asked:
+            found = categories.search(connection, reader, asked, SENSES)
+            values = {"senses": found, "alike": sum(_called(sense, asked) for sense in found)}
+        else:
+            values = {"cards": categories.broadest(connection, reader)}
+    if not asked:
+        values |= _people(desk)
+    return cacheable(request, page("index.html", principal=desk.principal, asked=asked, q=asked, **values), HTML)
+
+
+def _called(sense: categories.Sense, asked: str) -> bool:
+    return asked.casefold() in (name.casefold() for name in (sense.name, *sense.aliases))
+
+
+def _people(desk: Desk) -> dict[str, object]:
+    """The first of those whose profiles whoever asks may see."""
+    found: list[UserSummary] = []
+    if desk.principal.may(Scope.PROFILE_READ):
+        with desk.transaction() as connection:
+            found = queries.users(connection, active_model(connection).model_id, PEOPLE + 1)
+    return {"users": found[:PEOPLE], "more_people": len(found) > PEOPLE}
+
+
+# ---- a category
+
+
+@router.get("/c/{wnid}", dependencies=[only("sort", "page_token")])
+def category(
+    request: Request, desk: CategoryDesk, wnid: Wnid, sort: Sort = "probability", page_token: str = ""
+) -> Response:
+    """A category, the kinds of it, and its photos."""
+    reader = categories.Reader.of(desk)
+    after = opened(request, page_token) if page_token else None
+    with desk.gallery() as connection:
+        found = categories.category(connection, reader, wnid)
+        listed = categories.photos(connection, reader, wnid, sort, after, SHOTS)
+    body = page(
+        "category.html",
+        principal=desk.principal,
+        found=found,
+        shots=listed.shots,
+        sorts=SORTS,
+        chosen=sort,
+        paged=after is not None,
+        address=_address(request),
+        following=None if listed.following is None else following(request, seal(request, listed.following)),
+    )
+    return cacheable(request, body, HTML)
+
+
+def _address(request: Request) -> str:
+    """Of this page, without the host."""
+    query = request.url.query
+    return f"{request.url.path}?{query}" if query else request.url.path
+
+
+# ---- a photo
+
+
+@router.get("/p/{photo_id}", dependencies=[only("why", "said")])
+def one_photo(
+    request: Request,
+    desk: PhotoDesk,
+    photo_id: PhotoId,
+    why: Annotated[str, Query(pattern=r"^(n\d{8})?$")] = "",
+    said: Annotated[str, Query(pattern=r"^(n\d{8})?$")] = "",
+) -> Response:
+    """A photo with its tags from broad to fine; `why` explains one of them, `said` names what was just judged."""
+    viewer = desk.principal.user
+    with desk.gallery() as connection:
+        found = photos.photo(connection, photo_id, viewer)
+        taxonomy = taxonomy_of(found.model)
+        explained = photos.explanation(connection, photo_id, why).explanation if why else None
+        older, newer = photos.neighbours(connection, photo_id)
+    may_judge = desk.principal.may(Scope.VERDICT_WRITE) and (viewer is None or viewer == found.user)
+    body = page(
+        "photo.html",
+        principal=desk.principal,
+        photo=found,
+        tags=steps(found.tags, taxonomy),
+        kinds=_kinds(found, taxonomy),
+        may_judge=may_judge,
+        why=explained,
+        alone=explained is not None and _is_label(explained, taxonomy),
+        labels=taxonomy.classes,
+        told=_told(found, said, taxonomy) if said else None,
+        older=older,
+        newer=newer,
+    )
+    return cacheable(request, body, HTML)
+
+
+def steps(tags: Sequence[Tag], taxonomy: Taxonomy) -> list[Step]:
+    """Tags from broad to fine, branch by branch with the surest first, set in by how many of them lie above."""
+    masses = {taxonomy.node(tag.wnid): tag.mass or 0 for tag in tags}
+
+    def place(tag: Tag) -> list[tuple[int, int]]:
+        return [(-masses.get(node, 0), node) for node in path(taxonomy.node(tag.wnid), taxonomy)]
+
+    in_order = sorted(((place(tag), tag) for tag in tags), key=lambda pair: pair[0])
+    return [
+        Step(tag=tag, step=min(MOST_STEPS, sum(node in masses for _, node in way[:-1]))) for way, tag in in_order
+    ]
+
+
+def path(node: int, taxonomy: Taxonomy) -> list[int]:
+    """The nodes from the root down to this one, as they are drawn in each other."""
+    way = [node]
+    while (above := int(taxonomy.display_parent[way[-1]])) >= 0:
+        way.append(above)
+    return way[::-1]
+
+
+def _kinds(found: PhotoView, taxonomy: Taxonomy) -> list[Kind]:
+    """What it may be some kind of: what lies above its tags, or else the broadest that is ever shown."""
+    above = [Kind(wnid=tag.wnid, name=tag.name) for tag in found.tags if tag.kind == "ancestor"]
+    broad = (taxonomy.synsets[node] for node in broadest_shown(taxonomy) if node not in found.policy.hidden)
+    return above or sorted((Kind(wnid=each.wnid, name=each.name) for each in broad), key=lambda kind: kind.name)
+
+
+def _is_label(explained: Explanation, taxonomy: Taxonomy) -> bool:
+    """Whether nothing lies below it, so that its certainty is its own."""
+    return not taxonomy.display_children[taxonomy.node(explained.wnid)]
+
+
+def _told(found: PhotoView, said: str, taxonomy: Taxonomy) -> Told | None:
+    """What holds now of the category that was just judged."""
+    try:
+        name = taxonomy.synsets[taxonomy.node(said)].name
+    except UnknownSynset:
+        return None
+    given = next((each for each in found.verdicts if each.wnid == said), None)
+    if given is None:
+        return Told(words=f"Taken back: nothing is said of {name} any more.", undo=False, wnid=said)
+    return Told(words=f"Noted: {in_words(given.verdict, [name])}.", undo=True, wnid=said)
+
+
+def in_words(verdict: str, names: Sequence[str]) -> str:
+    """A verdict as a clause: it is dog, it is not dog or wolf, it is some kind of dog."""
+    return f"{CLAUSES[verdict]} {' or '.join(names)}"

@@ -1,0 +1,96 @@
+-- Photos of a category for the API, through the eyes of whoever asks. Run by 0009_api.py.
+--
+-- No operator on arrays is leakproof, so behind row-level security an index on tags serves nobody: `tags @> ...` would be
+-- asked of rows one by one. These functions look as their owner instead, and say themselves what row-level security
+-- says, by the same settings: everybody's rows, or those of one user and, for a gallery, of users who consent. Who says
+-- nothing finds nothing. What they give are ids, to be read again behind row-level security.
+
+-- `own`: of the user alone for whom the transaction reads. `least_mass`: with at least this mass in the category, in
+-- ten-thousandths. The category is one that stands for all with its labels; policies hold.
+CREATE FUNCTION core.photos_of_category(category smallint, own boolean, least_mass smallint, most integer,
+                                        before_at timestamptz, before_id bigint)
+RETURNS TABLE (photo_id bigint, taken_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    far CONSTANT integer := 3000;  -- photos of others that are looked at to find those of users who consent
+    everybody CONSTANT boolean := coalesce(current_setting('pictograph.tenant', true) = 'on', false);
+    gallery CONSTANT boolean := coalesce(current_setting('pictograph.shared', true) = 'on', false);
+    viewer CONSTANT bigint := (
+        SELECT u.user_id FROM core.app_user u
+        WHERE u.name = nullif(current_setting('pictograph.user', true), '') AND u.deleted_at IS NULL);
+    active core.active_model;
+    effect core.active_effect;
+    stored text;
+    carries text := format('r.tags @> ARRAY[%s]::smallint[]', category);
+    held numeric;
+    expected numeric;
+    seen numeric;
+    whom bigint[];
+BEGIN
+    SELECT m.* INTO active FROM core.active_model m;
+    SELECT e.* INTO effect FROM core.active_effect e WHERE (e.taxonomy_id, e.node) = (active.taxonomy_id, category);
+    IF effect.hidden THEN
+        RETURN;
+    END IF;
+    stored := format('core.photo_result_%s', active.model_id);
+    IF effect.owed_to <> '{}' THEN
+        carries := carries || format(' AND NOT r.tags && %L::smallint[]', effect.owed_to);
+    END IF;
+    IF least_mass > 0 THEN
+        carries := carries || format(
+            ' AND (SELECT m.masses[array_position(m.nodes, %s::smallint)] - coalesce((
+                 SELECT sum(x.times * m.masses[array_position(m.nodes, x.node)])
+                 FROM unnest(%L::smallint[], %L::smallint[]) AS x(node, times)), 0)
+               FROM %s m WHERE m.photo_id = r.photo_id) >= %s',
+            category, coalesce(effect.minus, '{}'), coalesce(effect.times, '{}'), stored, least_mass);
+    END IF;
+
+    SELECT coalesce(sum(t.photos), 0) INTO expected FROM core.category_total t
+    WHERE (t.model_id, t.node) = (active.model_id, category);
+    IF NOT everybody OR own THEN
+        seen := coalesce((SELECT c.photos FROM core.user_category c
+                          WHERE (c.model_id, c.user_id, c.node) = (active.model_id, viewer, category)), 0);
+        IF gallery AND NOT own THEN
+            seen := seen + coalesce((SELECT sum(t.photos) FROM core.shared_total t
+                                     WHERE (t.model_id, t.node) = (active.model_id, category)), 0);
+        END IF;
+        IF seen = 0 THEN
+            RETURN;
+        END IF;
+        IF own OR NOT gallery THEN
+            whom := ARRAY[viewer];
+        ELSIF expected * least(1, most / seen) > far THEN
+            -- Few of those who have it consent: their photos are found by whose they are.
+            whom := ARRAY(
+                SELECT c.user_id FROM core.app_user u JOIN core.user_category c
+                    ON (c.model_id, c.user_id, c.node) = (active.model_id, u.user_id, category)
+                WHERE u.consent AND u.deleted_at IS NULL AND c.photos > 0
+                UNION SELECT viewer WHERE viewer IS NOT NULL);
+        ELSE
+            carries := carries || format(
+                ' AND (r.user_id = %L::bigint OR EXISTS (
+                      SELECT FROM core.app_user s WHERE s.user_id = r.user_id AND s.consent))', viewer);
+            expected := seen;
+        END IF;
+    END IF;
+
+    IF whom IS NOT NULL THEN
+        RETURN QUERY EXECUTE format(
+            'WITH found AS MATERIALIZED (
+                 SELECT r.photo_id, r.user_id, r.taken_at FROM %s r WHERE r.user_id = ANY ($4) AND %s)
+             SELECT r.photo_id, r.taken_at FROM found r
+             WHERE NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = r.user_id AND u.deleted_at IS NOT NULL)
+               AND (r.taken_at, r.photo_id) < ($2, $3)
+             ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1', stored, carries)
+        USING most, coalesce(before_at, 'infinity'), coalesce(before_id, 0), whom;
+        RETURN;
+    END IF;
+    SELECT sum(t.mass) / 10000 INTO held FROM core.category_total t
+    WHERE t.model_id = active.model_id AND t.node = (
+        SELECT p.node FROM core.taxonomy_category p WHERE p.taxonomy_id = active.taxonomy_id AND p.position = 0);
+    RETURN QUERY SELECT n.photo_id, n.taken_at
+                 FROM core.newest(active.model_id, carries, expected, held, most, before_at, before_id) AS n;
+END $$;
+
+COMMENT ON FUNCTION core.photos_of_category(smallint, boolean, smallint, integer, timestamptz, bigint) IS
+'The newest photos of a category that whoever asks may see, by the time they were taken; see there.';
