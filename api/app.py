@@ -10,7 +10,7 @@ from api.hosts import TrustedHosts, trusted_hosts
 from api.keyring import Keyring
 from api.limits import Bodies, Compressed, Throttle
 from api.pages.render import STATIC
-from api.routes import health, jobs, pages, photos, profiles, session, user_pages
+from api.routes import health, job_pages, jobs, models, pages, photos, profiles, session, user_pages, verdicts
 from api.services import Decoder, Objects, Secrets, Services, Thumbnails
 from api.watching import Watching
 from pipeline.errors import ConfigurationError
@@ -43,7 +43,7 @@ def create_app(settings: Settings, database: Database, objects: Objects, decoder
         settings=settings,
         watching=Watching(),
     )
-    for module in (health, session, jobs, photos, profiles, user_pages, pages):
+    for module in (health, session, jobs, photos, verdicts, profiles, user_pages, models, job_pages, pages):
         app.include_router(module.router, responses=errors.PROBLEMS)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     unguarded = list(not_guarded(app))

@@ -8,7 +8,9 @@ from fastapi import Depends, Query
 from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
 
 from api.errors import Problem
+from api.views.comparisons import ComparedAsked, DiffAsked, Period, before
 from api.views.profiles import Asked, PhotosAsked
+from pipeline.compare import MOST
 from pipeline.profile import CELLS, MOST_CELLS, MOST_DEPTH, Unit
 
 MONTH = "%Y-%m"
@@ -48,6 +50,7 @@ Model = Annotated[
 ]
 Wnid = Annotated[str, StringConstraints(pattern=r"^n\d{8}$")]
 Under = Annotated[Wnid | None, Query(description="a synset id: what lies inside of that category")]
+Most = Annotated[int, Query(ge=1, le=100, description="categories per list, at most")]
 PageSize = Annotated[int, Query(ge=1, le=MOST_PAGE)]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
 
@@ -55,6 +58,9 @@ PERIOD_PARAMETERS = ("from", "to")
 PROFILE_PARAMETERS = ("k", "depth", "unit", *PERIOD_PARAMETERS, "as_of", "model", "under")
 PHOTOS_PARAMETERS = ("under", *PERIOD_PARAMETERS, "model")
 PAGE_PARAMETERS = ("page_size", "page_token")
+COMPARED_PARAMETERS = ("k", "most", "unit", *PERIOD_PARAMETERS, "model")
+AGAINST_PARAMETERS = ("against_from", "against_to")
+DIFF_PARAMETERS = (*COMPARED_PARAMETERS, *AGAINST_PARAMETERS)
 
 
 def in_order(since: datetime | None, until: datetime | None, names: tuple[str, str] = PERIOD_PARAMETERS) -> None:
@@ -91,3 +97,52 @@ async def photos_asked(
 
 ProfileAsked = Annotated[Asked, Depends(profile_asked)]
 UserPhotosAsked = Annotated[PhotosAsked, Depends(photos_asked)]
+
+
+async def compared_asked(
+    k: Cells = CELLS,
+    most: Most = MOST,
+    unit: UnitOf = "photos",
+    since: Since = None,
+    until: Until = None,
+    model: Model = None,
+) -> ComparedAsked:
+    """How two users are to be compared."""
+    in_order(since, until)
+    return ComparedAsked(k=k, most=most, unit=unit, since=since, until=until, model=model)
+
+
+async def diff_asked(
+    since: Annotated[Time, Query(alias="from", description="the period begins then; a month, a date or a time, UTC")],
+    until: Annotated[Time, Query(alias="to", description="the period ends before that")],
+    against_since: Annotated[
+        Time | None, Query(alias="against_from", description="with against_to: the period that it is held against")
+    ] = None,
+    against_until: Annotated[
+        Time | None,
+        Query(
+            alias="against_to",
+            description="with against_from; without both it is the period before: as many months, where from and to "
+            "are the beginnings of months, else as long",
+        ),
+    ] = None,
+    k: Cells = CELLS,
+    most: Most = MOST,
+    unit: UnitOf = "photos",
+    model: Model = None,
+) -> DiffAsked:
+    """Which two periods of a user are to be compared."""
+    in_order(since, until)
+    in_order(against_since, against_until, AGAINST_PARAMETERS)
+    period = Period(since=since, until=until)
+    if (against_since is None) != (against_until is None):
+        missing = AGAINST_PARAMETERS[against_since is not None]
+        detail = f"{missing} is missing; give both against_from and against_to, or neither for the period before."
+        error = {"pointer": f"query.{missing}", "code": "missing", "detail": detail}
+        raise Problem(HTTPStatus.BAD_REQUEST, "invalid_parameter", detail, [error])
+    against = before(period) if against_since is None else Period(since=against_since, until=against_until)
+    return DiffAsked(period=period, against=against, k=k, most=most, unit=unit, model=model)
+
+
+UsersCompared = Annotated[ComparedAsked, Depends(compared_asked)]
+PeriodsCompared = Annotated[DiffAsked, Depends(diff_asked)]

@@ -30,7 +30,7 @@ from api.errors import Problem, SignInNeeded
 from api.limits import address_of
 from api.services import Services, services_of
 from pipeline.store.keys import Key
-from pipeline.store.roles import Role, act_as, see_everybody, see_shared, see_user
+from pipeline.store.roles import Role, act_as, one_moment, see_everybody, see_shared, see_user
 
 
 class Scope(StrEnum):
@@ -111,9 +111,14 @@ class Desk:
     services: Services
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """What is the principal's own; for one who is bound to nobody, everything."""
+    def transaction(self, *, of_one_moment: bool = False) -> Iterator[Connection]:
+        """What is the principal's own; for one who is bound to nobody, everything.
+
+        `of_one_moment`: all that is read is of the moment of the first statement, and nothing is written.
+        """
         with self.services.database.transaction() as connection:
+            if of_one_moment:
+                one_moment(connection)
             if self.principal.user is None:
                 see_everybody(connection)
             else:

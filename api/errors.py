@@ -69,8 +69,9 @@ class ProblemOut(BaseModel):
 
 
 #: How routes say that any of their answers may be a problem.
+_REFERENCE = {"schema": {"$ref": f"#/components/schemas/{ProblemOut.__name__}"}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "default": {"description": "A problem", "content": {MEDIA_TYPE: {"schema": ProblemOut.model_json_schema()}}}
+    "default": {"description": "A problem", "content": {MEDIA_TYPE: _REFERENCE}}
 }
 
 
@@ -177,3 +178,16 @@ def install(app: FastAPI) -> None:
     """Answer every foreseen error of the application here (`api.envelope` catches the rest)."""
     for kind in (PictographError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, respond)
+    _describe(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Let the application's document say what a problem looks like; FastAPI knows models of plain JSON only."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = made()
+        document["components"]["schemas"].setdefault(ProblemOut.__name__, ProblemOut.model_json_schema())
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -194,12 +194,15 @@ class _Hurried:
 # ---- orders to jobs that are there
 
 
-def pause(desk: Desk, job_id: int, *, reason: str | None, until: datetime | None) -> Done:
-    """Let a job rest; Conflict where it has ended or is ending."""
+def pause(
+    desk: Desk, job_id: int, *, reason: str | None, until: datetime | None = None, seconds: float | None = None
+) -> Done:
+    """Let a job rest, until a moment or for so long; Conflict where it has ended or is ending."""
+    by = signature(desk.principal)
     with desk.commanding() as connection:
         _there(connection, job_id)
         with understood("until"):
-            changed = control.pause(connection, job_id, signature(desk.principal), reason=reason, until=until)
+            changed = control.pause(connection, job_id, by, reason=reason, until=until, seconds=seconds)
         return Done(job=jobs.find(connection, job_id), changed=changed)
 
 

@@ -1,6 +1,6 @@
 """What routes take: names that may hold anything, and query parameters that are refused by name where unknown."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -33,16 +33,17 @@ def encoded(name: str) -> str:
     return quote(name, safe="")
 
 
-def only(*names: str) -> Any:  # noqa: ANN401 - FastAPI's own type for dependencies
-    """A dependency that refuses query parameters other than these, and any that comes twice."""
+def only(*names: str, repeatable: Sequence[str] = ()) -> Any:  # noqa: ANN401 - FastAPI's own type for dependencies
+    """A dependency that refuses query parameters other than these, and any of `names` that comes twice."""
+    known_names = (*names, *repeatable)
 
     async def check(request: Request) -> None:  # async: a sync one would wait for a thread, even before /livez
         given = request.query_params
         for name in given:
-            if name not in names:
-                known = f"known are {', '.join(names)}" if names else "there are none here"
+            if name not in known_names:
+                known = f"known are {', '.join(known_names)}" if known_names else "there are none here"
                 raise _refused(name, "unknown_parameter", f"There is no query parameter {name!r}; {known}.")
-            if len(given.getlist(name)) > 1:
+            if name not in repeatable and len(given.getlist(name)) > 1:
                 raise _refused(name, "repeated_parameter", f"The query parameter {name!r} is given more than once.")
 
     checker: Callable[[Request], Awaitable[None]] = check

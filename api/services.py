@@ -68,6 +68,14 @@ class UserProfile:
 Opens = Callable[[], AbstractContextManager[Connection]]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thumbnail:
+    """A small picture of a photo's bytes."""
+
+    content_rev: int  # of which bytes
+    jpeg: bytes | None  # None: whoever asked has it
+
+
 class Thumbnails:
     """Thumbnails, made on demand and kept in the database up to a cap."""
 
@@ -81,8 +89,12 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._made = 0
 
-    def of(self, opens: Opens, photo_id: int, side: int) -> bytes:
+    def of(
+        self, opens: Opens, photo_id: int, side: int, known: Callable[[int], bool] | None = None
+    ) -> Thumbnail:
         """The photo as a JPEG of side x side pixels, if it can be seen in a transaction of that kind.
+
+        Whoever has the thumbnail of its bytes already, says so of their `content_rev` by `known`, and gets none.
 
         Raises:
             Problem: there is no such photo, or too many are being made.
@@ -92,8 +104,11 @@ class Thumbnails:
             place = queries.photo_place(connection, photo_id)
             if place is None:
                 raise not_found(f"There is no photo {photo_id}.")
+            if known is not None and known(place.content_rev):
+                return Thumbnail(content_rev=place.content_rev, jpeg=None)
             cached = queries.cached_thumbnail(connection, photo_id, side, place.content_rev)
-        return cached if cached is not None else self._make(photo_id, side, place)
+        jpeg = cached if cached is not None else self._make(photo_id, side, place)
+        return Thumbnail(content_rev=place.content_rev, jpeg=jpeg)
 
     def _make(self, photo_id: int, side: int, place: PhotoPlace) -> bytes:
         if place.size > self._max_photo_bytes:

@@ -57,6 +57,7 @@ WHERE password <> '' \gexec
 -- Each process's login acts by its role; the owner may take any, and inherits none.
 SELECT format('GRANT %I TO %I', role, login)
 FROM (VALUES ('pictograph-api', 'pictograph_api'), ('pictograph-ingest', 'pictograph_ingest'),
+             ('pictograph-api', 'pictograph_ingest'),  -- for requests that start and control jobs, and for no others
              ('pictograph-annotate', 'pictograph_worker'), ('pictograph-redriver', 'pictograph_worker'),
              ('pictograph-redriver', 'pictograph_ingest'),  -- it submits the jobs of schedules, and tidies old jobs
              ('pictograph-eraser', 'pictograph_eraser'), ('pictograph-analyst', 'pictograph_analyst'),

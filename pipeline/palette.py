@@ -56,6 +56,7 @@ FAMILIES = {
 INK, PAPER = "#111111", "#ffffff"
 OTHER = "#b8bcc2"
 UNSURE, HATCH = "#e6e8eb", "#c9cdd3"  # ground and lines
+OTHER_AT_NIGHT, UNSURE_AT_NIGHT = "#52565c", "#2c2e32"  # on dark pages, where the light ones would glare
 RIM_LUMINANCE = (0.14, 0.27)  # within it, 3:1 or better from all grounds of the pages
 
 #: What more the first of two photographs (positive) and what the second does, in steps; the middle is alike. Blue and
@@ -104,8 +105,15 @@ def style_sheet() -> str:
     """All paints as classes that set --fill, --on and --rim; api/pages/static/palette.css holds it."""
     tints = [_tint(hue, number) for hue in HUES for number in range(3)]
     apart = [_paint(f"apart-{step}", fill) for step, fill in enumerate(DIVERGING)]
-    rules = [*tints, _paint("other", OTHER), _paint("unsure", UNSURE), *apart]
-    return "".join(f".{each.name} {{ --fill: {each.fill}; --on: {each.text}; --rim: {each.rim}; }}\n" for each in rules)
+    light = [*tints, _paint("other", OTHER), _paint("unsure", UNSURE), *apart]
+    dark = [_paint("other", OTHER_AT_NIGHT), _paint("unsure", UNSURE_AT_NIGHT)]
+    return f"{_rules(light)}@media (prefers-color-scheme: dark) {{\n{_rules(dark)}}}\n"
+
+
+def _rules(paints: Sequence[Paint]) -> str:
+    return "".join(
+        f".{each.name} {{ --fill: {each.fill}; --on: {each.text}; --rim: {each.rim}; }}\n" for each in paints
+    )
 
 
 def _tint(hue: str, number: int) -> Paint:

@@ -14,8 +14,9 @@ The laws
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
+from taxonomy.calibrate import Guarantee
 from taxonomy.decide import Decision
 
 
@@ -25,14 +26,15 @@ class Promise:
 
     revision: int  # of the stored decision that the calibration made
     target: float  # share of the photos showing something that show no wrong tag
-    guarantee: str  # as in `taxonomy.calibrate`: how often it holds
+    guarantee: Guarantee  # how often it holds
     photos: int  # that it was measured on
     decision: Decision  # `revision` is the stored one's, also where the constants are another rung's
 
 
 def promised(decision: Decision, calibration: Mapping[str, Any]) -> list[Promise]:
     """What a stored decision and its calibration promise, lowest target first; [] if nothing (law 3)."""
-    if calibration.get("of") != "shown" or calibration.get("guarantee") not in ("average", "high-probability"):
+    guarantee = next((known for known in get_args(Guarantee) if known == calibration.get("guarantee")), None)
+    if calibration.get("of") != "shown" or guarantee is None:
         return []
     own = {"target": calibration["target"], "lam": decision.lam, "threshold": decision.threshold}
     rungs = {float(rung["target"]): rung for rung in (*calibration.get("ladder", ()), own)}
@@ -40,7 +42,7 @@ def promised(decision: Decision, calibration: Mapping[str, Any]) -> list[Promise
         Promise(
             revision=decision.revision,
             target=target,
-            guarantee=calibration["guarantee"],
+            guarantee=guarantee,
             photos=calibration["photos"],
             decision=replace(decision, lam=rungs[target]["lam"], threshold=rungs[target]["threshold"]),
         )

@@ -117,7 +117,7 @@ def profile(
     """
     if k < 1 or depth < 1:
         raise ValueError(f"A profile shows at least one category at a depth of at least 1, not {k} at {depth}.")
-    user = _User(totals, taxonomy)
+    user = Totals(totals, taxonomy)
     whole = user.area(under)
     if not under:
         cells = _cells(user, taxonomy, k, depth, under, whole)
@@ -129,7 +129,7 @@ def profile(
     return Profile(photos=user.photos(under), mass=whole, cells=cells, unit=unit, under=above)
 
 
-def _cells(user: "_User", taxonomy: Taxonomy, k: int, depth: int, within: int, whole: int) -> tuple[Cell, ...]:
+def _cells(user: "Totals", taxonomy: Taxonomy, k: int, depth: int, within: int, whole: int) -> tuple[Cell, ...]:
     """What is drawn inside of a node, divided; nothing where nothing of it is worth a cell. `whole`: the profile's."""
     chosen = choose(worths(user, taxonomy, within), taxonomy, k)
     if within and not chosen:
@@ -146,8 +146,8 @@ def _cells(user: "_User", taxonomy: Taxonomy, k: int, depth: int, within: int, w
     return tuple(cell for cell in cells if cell.mass)
 
 
-class _User:
-    """A user's totals by node."""
+class Totals:
+    """Totals by node."""
 
     def __init__(self, totals: Sequence[CategoryTotal], taxonomy: Taxonomy) -> None:
         self._totals = {total.column: total for total in totals}
@@ -155,10 +155,12 @@ class _User:
         self.tagged = [t.column for t in totals if t.column < taxonomy.nodes and t.photos > 0]
 
     def area(self, node: int) -> int:
+        """The mass of what is drawn inside a node."""
         total = self._totals.get(self._area_column[node])
         return total.mass if total else 0
 
     def photos(self, node: int) -> int:
+        """Photos that carry its tag."""
         total = self._totals.get(node)
         return total.photos if total else 0
 
@@ -172,7 +174,7 @@ def broadest_shown(taxonomy: Taxonomy) -> tuple[int, ...]:
     return tuple(v for v, above in enumerate(parents) if counts[v] < limit and above >= 0 and counts[above] >= limit)
 
 
-def worths(user: _User, taxonomy: Taxonomy, within: int = 0) -> dict[int, int]:
+def worths(user: Totals, taxonomy: Taxonomy, within: int = 0) -> dict[int, int]:
     """What showing a node would be worth, for every node drawn inside `within` that may be shown."""
     limit = BROAD * taxonomy.classes
     found = {}
@@ -296,7 +298,7 @@ def _name(node: int, common: Counter[str], taxonomy: Taxonomy) -> str:
     return f"{name} ({taxonomy.synsets[inside].name})"
 
 
-def _category(node: int, name: str, user: _User, taxonomy: Taxonomy, whole: int) -> Cell:
+def _category(node: int, name: str, user: Totals, taxonomy: Taxonomy, whole: int) -> Cell:
     synset = taxonomy.synsets[node]
     return Cell(
         kind="category",

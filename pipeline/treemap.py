@@ -16,7 +16,7 @@ import csv as csv_format
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape, quoteattr
 
 from pipeline.lettering import LINE_HEIGHT, Line, fit
@@ -28,7 +28,17 @@ PADDING = 10.0  # around a cell's text
 CORNER = 4
 LEAST, READABLE, MOST = 10.0, 13.0, 34.0  # sizes of letters
 QUIET = 20.0  # at most, where the cell is no category
+PART = 18.0  # at most, inside of a category that is divided
+HEAD = 0.5  # of the first part's height, for the name of the whole
 FONTS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawn:
+    """What all cells of one picture share."""
+
+    name: str  # begins the ids inside
+    unit: Unit
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,15 +114,16 @@ def svg(profile: Profile, title: str, width: int = 960, height: int = 600, name:
 
     `name` begins the ids inside, for pages that hold several.
     """
+    drawn = Drawn(name=name, unit=profile.unit)
+    parts = zip(
+        profile.cells,
+        layout([cell.mass for cell in profile.cells], width, height),
+        paints(profile.cells),
+        profile.per_mille(),
+        strict=True,
+    )
     cells = "".join(
-        _group(cell, place, paint, numbers(cell, mille, profile.unit), name) + _divided(cell, place, paint, mille, profile)
-        for cell, place, paint, mille in zip(
-            profile.cells,
-            layout([cell.mass for cell in profile.cells], width, height),
-            paints(profile.cells),
-            profile.per_mille(),
-            strict=True,
-        )
+        (_divided if cell.cells else _group)(cell, place, paint, mille, drawn) for cell, place, paint, mille in parts
     )
     return framed(cells or _empty(width, height), title, describe(profile), (width, height), name)
 
@@ -123,8 +134,8 @@ def framed(drawn: str, title: str, description: str, size: tuple[int, int], name
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
         f' role="img" aria-labelledby="{name}-title {name}-desc" font-family={_quoted(FONTS)}>'
-        f'<title id="{name}-title">{_text(title)}</title>'
-        f'<desc id="{name}-desc">{_text(description)}</desc>'
+        f'<title id="{name}-title">{escaped(title)}</title>'
+        f'<desc id="{name}-desc">{escaped(description)}</desc>'
         f"{_pattern(name)}{drawn}</svg>\n"
     )
 
@@ -133,11 +144,12 @@ def describe(profile: Profile) -> str:
     """The profile's numbers in a sentence."""
     if not profile.cells:
         return "No photos have been analysed yet."
+    unit = profile.unit
     parts = [
-        f"{cell.name} {percent(mille)}" + (f" ({counted(cell.photos, profile.unit)})" if cell.photos is not None else "")
+        f"{cell.name} {percent(mille)}" + (f" ({counted(cell.photos, unit)})" if cell.photos is not None else "")
         for cell, mille in zip(profile.cells, profile.per_mille(), strict=True)
     ]
-    return f"{counted(profile.photos, profile.unit)}: {', '.join(parts)}."
+    return f"{counted(profile.photos, unit)}: {', '.join(parts)}."
 
 
 def percent(mille: int) -> str:
@@ -172,56 +184,83 @@ def _pattern(name: str) -> str:
 def _empty(width: int, height: int) -> str:
     return (
         f'<rect width="{width}" height="{height}" rx="{CORNER}" fill="{UNSURE}"/>'
-        f'<text x="{_round(width / 2)}" y="{_round(height / 2)}" text-anchor="middle" fill="{INK}"'
+        f'<text x="{rounded(width / 2)}" y="{rounded(height / 2)}" text-anchor="middle" fill="{INK}"'
         f' font-size="18">No photos yet</text>'
     )
 
 
-def _group(cell: Cell, place: Rectangle, paint: Paint, told: Sequence[str], name: str) -> str:
-    """A cell's rectangle and its words: its name, and the first of `told` that fits."""
-    return boxed(cell.kind, place, paint, f"{cell.name}: {told[0]}", words(cell, told, place), name)
+def _group(cell: Cell, place: Rectangle, paint: Paint, mille: int, drawn: Drawn) -> str:
+    """A cell's rectangle and its words: its name, and as much of its numbers as fits."""
+    told = numbers(cell, mille, drawn.unit)
+    title = f"{cell.name}: {told[0]}"
+    return boxed(cell.kind, place, paint, title, words(cell.name, told, inside(place), most_of(cell.kind)), drawn.name)
 
 
 def boxed(kind: str, place: Rectangle, paint: Paint, title: str, written: str, name: str) -> str:
     """A rectangle with what is written on it, cut off at its edges."""
-    x, y, width, height = (_round(number) for number in _inside(place))
+    box = inside(place)
+    x, y, width, height = map(rounded, (box.x, box.y, box.width, box.height))
     fill = f"url(#{name}-hatch)" if kind == "unsure" else paint.fill
     return (
-        f'<g class="cell {kind}"><title>{_text(title)}</title>'
+        f'<g class="cell {kind}"><title>{escaped(title)}</title>'
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{CORNER}" fill="{fill}" stroke="{paint.rim}"/>'
-        f'<svg x="{x}" y="{y}" width="{width}" height="{height}"><g fill="{paint.text}">{written}</g></svg></g>'
+        f'<svg x="{x}" y="{y}" width="{width}" height="{height}">'  # clips its text
+        f'<g fill="{paint.text}" color="{paint.text}">{written}</g></svg></g>'
     )
 
 
-def _inside(place: Rectangle) -> tuple[float, float, float, float]:
+def inside(place: Rectangle) -> Rectangle:
+    """What a cell fills of its place: a little less on each side."""
     width, height = max(place.width - GAP, 0.5), max(place.height - GAP, 0.5)
-    return place.x + GAP / 2, place.y + GAP / 2, width, height
+    return Rectangle(x=place.x + GAP / 2, y=place.y + GAP / 2, width=width, height=height)
 
 
-def _divided(cell: Cell, place: Rectangle, paint: Paint, mille: int, profile: Profile) -> str:
-    """The lines along which a category is divided, and what lies between them, over its own rectangle."""
-    if not cell.cells:
-        return ""
-    x, y, width, height = _inside(place)
-    masses = [each.mass for each in cell.cells]
-    parts = zip(cell.cells, layout(masses, width, height), apportion(masses, mille), strict=True)
-    return "".join(
-        _part(each, Rectangle(x=x + r.x, y=y + r.y, width=r.width, height=r.height), paint, part, profile.unit)
-        for each, r, part in parts
+def most_of(kind: str) -> float:
+    """The size of letters that a cell's name has at most."""
+    return MOST if kind == "category" else QUIET
+
+
+def _divided(cell: Cell, place: Rectangle, paint: Paint, mille: int, drawn: Drawn) -> str:
+    """A category with its cells inside; its name stands in the first of them, above that one's own."""
+    box = inside(place)
+    masses = [part.mass for part in cell.cells]
+    places = layout(masses, box.width, box.height)
+    told = numbers(cell, mille, drawn.unit)
+    head = words(cell.name, told, replace(places[0], height=places[0].height * HEAD), MOST)
+    lines = "".join(
+        _part(part, part_place, numbers(part, part_mille, drawn.unit), first=not number and bool(head))
+        for number, (part, part_place, part_mille) in enumerate(
+            zip(cell.cells, places, apportion(masses, mille), strict=True)
+        )
+    )
+    title = f"{cell.name}: {told[0]}"
+    return boxed("category divided", place, paint, title, f"{head}{lines}", drawn.name)
+
+
+def _part(cell: Cell, place: Rectangle, told: Sequence[str], *, first: bool) -> str:
+    """A cell of a cell: its edges, and its words (in the first one, below those of the whole)."""
+    x, y, width, height = map(rounded, (place.x, place.y, place.width, place.height))
+    top = place.height * HEAD if first else 0.0
+    written = words(cell.name, told, replace(place, height=place.height - top), PART)
+    return (
+        f"<g><title>{escaped(f'{cell.name}: {told[0]}')}</title>"
+        f'<rect x="{x}" y="{y}" width="{width}" height="{height}" fill="none" stroke="currentColor"'
+        f' stroke-opacity="0.45"/><svg x="{x}" y="{rounded(place.y + top)}" width="{width}"'
+        f' height="{rounded(place.height - top)}">{written}</svg></g>'
     )
 
 
-def _words(cell: Cell, numbers: Sequence[str], width: float, height: float) -> str:
-    """The name in the upper left corner, and below it the first of `numbers` that fits; turned in a narrow column."""
-    most = MOST if cell.kind == "category" else QUIET
-    upright = _written(cell.name, numbers, (width, height), most)
+def words(name: str, told: Sequence[str], place: Rectangle, most: float) -> str:
+    """The name in the upper left corner, and below it the first of `told` that fits; turned in a narrow column."""
+    width, height = place.width, place.height
+    upright = _written(name, told, (width, height), most)
     if upright or height <= width:
         return upright
-    turned = _written(cell.name, numbers, (height, width), most)
-    return f'<g transform="translate({_round(width)} 0) rotate(90)">{turned}</g>' if turned else ""
+    turned = _written(name, told, (height, width), most)
+    return f'<g transform="translate({rounded(width)} 0) rotate(90)">{turned}</g>' if turned else ""
 
 
-def _written(name: str, numbers: Sequence[str], box: tuple[float, float], most: float) -> str:
+def _written(name: str, told: Sequence[str], box: tuple[float, float], most: float) -> str:
     padding = min(PADDING, box[0] / 10, box[1] / 8)
     across, down = box[0] - 2 * padding, box[1] - 2 * padding
     lines = fit(name, (across, max(0.4 * down, min(down, 2 * LEAST))), (LEAST, most))
@@ -230,7 +269,7 @@ def _written(name: str, numbers: Sequence[str], box: tuple[float, float], most: 
     written = [(line, 650) for line in lines]
     left = down - sum(line.size * LINE_HEIGHT for line in lines)
     sizes = LEAST, max(READABLE, 0.55 * lines[0].size)
-    fitting = (fit(text, (across, left), sizes) for text in numbers)
+    fitting = (fit(text, (across, left), sizes) for text in told)
     written += [(line, 400) for line in next((found for found in fitting if len(found) == 1), [])]
     return _set(written, padding)
 
@@ -242,21 +281,23 @@ def _set(written: Sequence[tuple[Line, int]], padding: float) -> str:
     for line, weight in written:
         baseline = y + line.size * 0.95
         elements.append(
-            f'<text x="{_round(padding)}" y="{_round(baseline)}" font-size="{_round(line.size)}"'
-            f' font-weight="{weight}">{_text(line.text)}</text>'
+            f'<text x="{rounded(padding)}" y="{rounded(baseline)}" font-size="{rounded(line.size)}"'
+            f' font-weight="{weight}">{escaped(line.text)}</text>'
         )
         y += line.size * LINE_HEIGHT
     return "".join(elements)
 
 
-def _round(number: float) -> str:
+def rounded(number: float) -> str:
+    """A length as it is written: to hundredths."""
     return f"{number:.2f}".rstrip("0").rstrip(".")
 
 
 _FORBIDDEN = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
+    """Words as text of an XML element."""
     return escape(_FORBIDDEN.sub("\ufffd", text))
 
 
@@ -266,14 +307,24 @@ def _quoted(text: str) -> str:
 
 # ---- CSV
 
-COLUMNS = ("kind", "wnid", "name", "photos", "mass", "share")
+COLUMNS = ("kind", "wnid", "name", "photos", "mass", "share", "depth", "inside")
 
 
 def csv(profile: Profile) -> str:
-    """The cells as CSV (RFC 4180) with a header line; `mass` in ten-thousandths of a photo, empty where not known."""
+    """The cells as CSV (RFC 4180) with a header line; `mass` in ten-thousandths of a photo, empty where not known.
+
+    Cells of depth 1 add up to the whole; those of depth 2 to the cell of depth 1 whose wnid they are `inside` of.
+    """
     out = io.StringIO()
     writer = csv_format.writer(out, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    for cell in profile.cells:
-        writer.writerow((cell.kind, cell.wnid, cell.name, cell.photos, cell.mass, f"{cell.share:.6f}"))
+    writer.writerows(_rows(profile.cells, 1, profile.under))
     return out.getvalue()
+
+
+def _rows(cells: Sequence[Cell], depth: int, above: Cell | None) -> Iterator[tuple[object, ...]]:
+    for cell in cells:
+        within = above.wnid if above else None
+        share = f"{cell.share:.6f}"
+        yield cell.kind, cell.wnid, cell.name, cell.photos, cell.mass, share, depth, within
+        yield from _rows(cell.cells, depth + 1, cell)

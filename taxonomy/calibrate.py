@@ -152,6 +152,35 @@ def choose(found: Outcomes, target: float, guarantee: Guarantee = "average", of:
     return row
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rung:
+    """Constants for one of several targets that the same photos can promise."""
+
+    target: float
+    lam: int  # ten-thousandths
+    threshold: int  # ten-thousandths of a photo
+    bound: float  # as in `Calibrated`
+
+
+def ladder(
+    found: Outcomes, rows: Path, targets: Sequence[float], guarantee: Guarantee = "average", of: Among = "photos"
+) -> tuple[Rung, ...]:
+    """For each target, lowest first, what `choose` takes; without those that cannot be promised, or by silence alone.
+
+    Each promise holds by itself, as that of a single calibration does; that all of them hold at once is another one.
+    """
+    rungs = []
+    for target in sorted(targets):
+        try:
+            row = choose(found, target, guarantee, of)
+        except TooFewPhotos:
+            break
+        if found.shown[:, row].any():
+            lam, threshold = int(rows.lam[row]), int(rows.threshold[row])
+            rungs.append(Rung(target=target, lam=lam, threshold=threshold, bound=_bound(found, row, guarantee, of)))
+    return tuple(rungs)
+
+
 def _keeps(errors: int, counted: int, target: float, guarantee: Guarantee) -> bool:
     if guarantee == "average":
         return (errors + 1) / (counted + 1) <= 1 - target + SLACK

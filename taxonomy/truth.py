@@ -37,7 +37,7 @@ class Place:
 class Truth:
     """The truth about N photos of K different synsets, over V nodes."""
 
-    wnids: tuple[str, ...]  # [K], ascending
+    wnids: tuple[str, ...]  # [K], ascending; empty where what photos show is not known by one synset
     which: Ints  # [N]: each photo's place in `wnids`
     right: NDArray[np.bool_]  # [K, V]
     finer: NDArray[np.bool_]  # [K, V]; nowhere where `right` is
@@ -65,6 +65,12 @@ class Truth:
         row_of = {wnid: row for row, wnid in enumerate(known)}
         which = np.array([row_of[wnid] for wnid in wnids], dtype=np.int32)
         return cls(wnids=known, which=which, right=right, finer=finer)
+
+    @classmethod
+    def known(cls, right: NDArray[np.bool_]) -> "Truth":
+        """The truth about N photos of which just these categories [N, V] are right; all others are wrong."""
+        finer = np.broadcast_to(np.False_, right.shape)
+        return cls(wnids=(), which=np.arange(len(right), dtype=np.int32), right=right, finer=finer)
 
     def __len__(self) -> int:
         return len(self.which)

@@ -34,6 +34,31 @@ def _minute(moment: datetime) -> str:
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
+def _duration(seconds: float) -> str:
+    """200 → "3 min 20 s": two units at most."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    unit, small, size = ("min", "s", 60) if whole < 3600 else ("h", "min", 3600)
+    rest = whole % size // (size // 60)
+    return f"{whole // size} {unit}" + (f" {rest} {small}" if rest else "")
+
+
+def _counted(count: int, unit: str) -> str:
+    """A number of photos or moments, in words."""
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
+
+
+def _share(share: float) -> str:
+    """A share of 0 to 1 in per cent; one that is there and very small is not nought."""
+    return "< 0.1 %" if 0 < share < 0.0005 else f"{100 * share:.1f} %"
+
+
+def _points(difference: float) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -45,10 +70,15 @@ def _environment() -> Environment:
     made.filters |= {
         "segment": lambda name: quote(name, safe=""),
         "photos": photos,
+        "counted": _counted,
         "percent": percent,
+        "share": _share,
+        "points": _points,
         "when": _when,
         "minute": _minute,
         "number": "{:,}".format,
+        "duration": _duration,
+        "words": lambda name: name.replace("_", " "),
     }
     made.globals["static"] = static
     return made

@@ -29,6 +29,7 @@ LONGEST_WORD = 100  # letters of a search
 SENSES = 50  # found at most
 PEOPLE = 12  # on the entrance; all of them are at /people
 SHOTS = 48  # photos per page of a category: whole rows of 2, 3, 4, 6, 8 and 12
+MOST_SHOTS = 200
 MOST_STEPS = 6  # to the right, of a tag below another
 CLAUSES = {"confirm": "it is", "reject": "it is not", "generalise": "it is some kind of"}
 SORTS = (("probability", "Most certain"), ("newest", "Newest"), ("diverse", "Diverse"))
@@ -99,16 +100,21 @@ def _people(desk: Desk) -> dict[str, object]:
 # ---- a category
 
 
-@router.get("/c/{wnid}", dependencies=[only("sort", "page_token")])
+@router.get("/c/{wnid}", dependencies=[only("sort", "page_size", "page_token")])
 def category(
-    request: Request, desk: CategoryDesk, wnid: Wnid, sort: Sort = "probability", page_token: str = ""
+    request: Request,
+    desk: CategoryDesk,
+    wnid: Wnid,
+    sort: Sort = "probability",
+    page_size: Annotated[int, Query(ge=1, le=MOST_SHOTS)] = SHOTS,
+    page_token: str = "",
 ) -> Response:
     """A category, the kinds of it, and its photos."""
     reader = categories.Reader.of(desk)
     after = opened(request, page_token) if page_token else None
     with desk.gallery() as connection:
         found = categories.category(connection, reader, wnid)
-        listed = categories.photos(connection, reader, wnid, sort, after, SHOTS)
+        listed = categories.photos(connection, reader, wnid, sort, after, page_size)
     body = page(
         "category.html",
         principal=desk.principal,
@@ -173,9 +179,7 @@ def steps(tags: Sequence[Tag], taxonomy: Taxonomy) -> list[Step]:
         return [(-masses.get(node, 0), node) for node in path(taxonomy.node(tag.wnid), taxonomy)]
 
     in_order = sorted(((place(tag), tag) for tag in tags), key=lambda pair: pair[0])
-    return [
-        Step(tag=tag, step=min(MOST_STEPS, sum(node in masses for _, node in way[:-1]))) for way, tag in in_order
-    ]
+    return [Step(tag=tag, step=min(MOST_STEPS, sum(node in masses for _, node in way[:-1]))) for way, tag in in_order]
 
 
 def path(node: int, taxonomy: Taxonomy) -> list[int]:

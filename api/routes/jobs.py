@@ -110,7 +110,7 @@ def list_jobs(
     page_token: PageToken = None,
 ) -> Response:
     """Jobs, newest first."""
-    before = _position(request, page_token)
+    before = position(request, page_token)
     states = () if state is None else views.STATES[state]
     with desk.transaction() as connection:
         found = views.listed(connection, states=states, before=before, limit=page_size)
@@ -124,13 +124,14 @@ def job_out(job: Job) -> JobOut:
     return JobOut.of(job, progress(job))
 
 
-def _position(request: Request, token: str | None) -> int | None:
+def position(request: Request, token: str | None) -> int | None:
+    """The job or photo after which a page begins; None: the first page."""
     if token is None:
         return None
-    position = tokens.opened(request, token)
-    if len(position) != 1 or not isinstance(position[0], int):
+    found = tokens.opened(request, token)
+    if len(found) != 1 or not isinstance(found[0], int):
         raise tokens.invalid()
-    return position[0]
+    return found[0]
 
 
 def _with_link(response: Response, request: Request, token: str | None) -> Response:
@@ -176,7 +177,7 @@ def list_items(
     page_token: PageToken = None,
 ) -> Response:
     """Photos that the job works on, by id. What its listing settled by itself is counted, and is no item."""
-    after = _position(request, page_token) or 0
+    after = position(request, page_token) or 0
     wanted = ItemState[state.upper()] if state else None
     reason = Code[code.upper()] if code else None
     with desk.transaction() as connection:
@@ -196,7 +197,7 @@ def list_items(
 )
 def get_why(request: Request, desk: JobDesk, job_id: JobId) -> Response:
     """Why the job does not move, in one sentence; or that it moves, or how it ended."""
-    with desk.transaction() as connection:
+    with desk.transaction(of_one_moment=True) as connection:
         reason = views.reason(connection, job_id)
     if reason is None:
         raise not_found(f"There is no job {job_id}.")
@@ -208,8 +209,13 @@ def get_why(request: Request, desk: JobDesk, job_id: JobId) -> Response:
 
 @router.get(
     "/{job_id}/events",
-    response_class=EventSourceResponse,
-    responses={200: {"description": "`job` events, each a job as it stands; `end` when it has ended"}},
+    response_class=Response,  # FastAPI's own way begins to answer before it is known whether the job is there
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "description": "`job` events, each a job as it stands; `end` when it has ended",
+        }
+    },
     dependencies=[only()],
     operation_id="watch_job",
 )

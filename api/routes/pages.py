@@ -1,16 +1,13 @@
 """The pages that people look at."""
 
-from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.answers import cacheable
-from api.auth import JobDesk, ProfileDesk
+from api.auth import ProfileDesk
 from api.pages.render import page
 from api.parameters import only
-from api.schemas import JobOut
 from api.services import active_model
-from pipeline.ledger import jobs
 from pipeline.store import queries
 
 router = APIRouter(include_in_schema=False)
@@ -28,11 +25,3 @@ def index(request: Request, desk: ProfileDesk, after: str = "") -> Response:
     shown = found[:USERS_PER_PAGE]
     following = shown[-1].name if len(found) > USERS_PER_PAGE else None
     return cacheable(request, page("index.html", users=shown, after=after, following=following), HTML)
-
-
-@router.get("/jobs", dependencies=[only("limit")])
-def job_list(request: Request, desk: JobDesk, limit: Annotated[int, Query(ge=1, le=500)] = JOBS_SHOWN) -> Response:
-    """The newest jobs."""
-    with desk.transaction() as connection:
-        found = [JobOut.of(job) for job in jobs.newest(connection, limit)]
-    return cacheable(request, page("jobs.html", jobs=found), HTML)

@@ -1,74 +1,176 @@
-"""Users and what they photograph."""
+"""Users, what they photograph, and their photos."""
 
 from collections.abc import Callable
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import Connection
 
-from api.answers import cacheable, preferred
+from api.answers import answered, cacheable, preferred, stamped, unchanged
+from api.asking import (
+    PAGE,
+    PAGE_PARAMETERS,
+    PHOTOS_PARAMETERS,
+    PROFILE_PARAMETERS,
+    PageSize,
+    PageToken,
+    ProfileAsked,
+    UserPhotosAsked,
+)
 from api.auth import ProfileDesk
 from api.parameters import only
-from api.schemas import ProfileOut, UsersOut
-from api.services import UserProfile, active_model, user_profile
+from api.profile_schemas import MonthsOut, OwnPhotosOut, ProfileOut, UsersOut
+from api.services import active_model
+from api.tokens import invalid, next_link, opened, seal
+from api.views import profiles
+from api.views.profiles import EDITION, UserProfile
 from pipeline import treemap
-from pipeline.profile import CELLS, MOST_CELLS
+from pipeline.png import png
 from pipeline.store import queries
+from pipeline.store.own_photos import Position
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
-JSON, SVG, CSV = "application/json", "image/svg+xml", "text/csv"
+JSON, SVG, PNG, CSV = "application/json", "image/svg+xml", "image/png", "text/csv"
+KINDS = (JSON, SVG, PNG, CSV)
+SUFFIXES = ((".svg", SVG), (".png", PNG), (".csv", CSV), ("", None))  # None: the Accept header chooses
 
-Cells = Annotated[int, Query(ge=1, le=MOST_CELLS, description="categories shown at most, besides other and unsure")]
-Pixels = Annotated[int, Query(ge=64, le=4096, description="size of the picture; for SVG only")]
+Pixels = Annotated[int, Query(ge=64, le=4096, description="size of the picture, of which a PNG has twice as many")]
 
 
-@router.get("", response_model=UsersOut, dependencies=[only("limit", "after")])
+def chosen(request: Request, kind: str | None) -> str:
+    """The media type that is answered: the suffix's, or that which the Accept header likes best."""
+    return kind or preferred(request.headers.get("accept", ""), KINDS)
+
+
+def content(kind: str | None) -> dict[int | str, dict[str, Any]]:
+    """What a route of one kind, or of all, says of its answers."""
+    return {200: {"content": {each: {} for each in (KINDS if kind is None else (kind,))}}}
+
+
+@router.get(
+    "", response_model=UsersOut, operation_id="list_users", dependencies=[only(*PAGE_PARAMETERS, "limit", "after")]
+)
 def list_users(
-    request: Request, desk: ProfileDesk, limit: Annotated[int, Query(ge=1, le=500)] = 50, after: str = ""
+    request: Request,
+    desk: ProfileDesk,
+    page_size: PageSize = PAGE,
+    page_token: PageToken = None,
+    limit: Annotated[int | None, Query(ge=1, le=500, deprecated=True)] = None,
+    after: Annotated[str, Query(deprecated=True)] = "",
 ) -> Response:
     """Users in the byte order of their names."""
+    size, behind = limit or page_size, _name(opened(request, page_token)) if page_token else after
     with desk.transaction() as connection:
-        found = queries.users(connection, active_model(connection).model_id, limit + 1, after)
-    shown = found[:limit]
-    answer = UsersOut.of(shown, shown[-1].name if len(found) > limit else None)
-    return cacheable(request, answer.model_dump_json(), JSON)
+        found = queries.users(connection, active_model(connection).model_id, size + 1, behind)
+    shown = found[:size]
+    token = seal(request, [shown[-1].name]) if len(found) > size else None
+    answer = cacheable(request, UsersOut.of(shown, token).model_dump_json(), JSON)
+    answer.headers.update(next_link(request, token))
+    return answer
 
 
-def _picture(found: UserProfile, width: int, height: int) -> str:
-    return treemap.svg(found.profile, f"What {found.user} photographs", width, height)
+def _name(position: list[Any]) -> str:
+    match position:
+        case [str(name)]:
+            return name
+    raise invalid()
 
 
-def _answer(request: Request, found: UserProfile, kind: str, width: int, height: int) -> Response:
-    bodies: dict[str, Callable[[], str]] = {
-        JSON: lambda: ProfileOut.of(found).model_dump_json(),
-        SVG: lambda: _picture(found, width, height),
+# ---- the profile
+
+
+def _bodies(found: UserProfile, width: int, height: int) -> dict[str, Callable[[], str | bytes]]:
+    def picture() -> str:
+        return treemap.svg(found.profile, f"What {found.user} photographs", width, height)
+
+    return {
+        JSON: lambda: ProfileOut.of(found).model_dump_json(by_alias=True),
+        SVG: picture,
+        PNG: lambda: png(picture()),
         CSV: lambda: treemap.csv(found.profile),
     }
-    return cacheable(request, bodies[kind](), kind, vary="Accept")
 
 
 def _profile_route(suffix: str, kind: str | None) -> None:
     """One address of the profile: `kind` None lets the Accept header choose."""
-    content: dict[str, dict[str, str]] = {JSON: {}, SVG: {}, CSV: {}} if kind is None else {kind: {}}
 
     @router.get(
         f"/{{user:anything}}/profile{suffix}",
         response_model=ProfileOut if kind is None else None,
         response_class=Response,
-        responses={200: {"content": content}},
-        dependencies=[only("k", "width", "height")],
+        responses=content(kind),
+        dependencies=[only(*PROFILE_PARAMETERS, "width", "height")],
         operation_id=f"get_profile{suffix.replace('.', '_')}",
     )
     def get_profile(
-        request: Request, desk: ProfileDesk, user: str, k: Cells = CELLS, width: Pixels = 960, height: Pixels = 600
+        request: Request, desk: ProfileDesk, user: str, asked: ProfileAsked, width: Pixels = 960, height: Pixels = 600
     ) -> Response:
-        """What the user photographs: as JSON, as a treemap (SVG), or as a table (CSV)."""
+        """What the user photographs: as JSON, as a treemap (SVG, PNG), or as a table (CSV)."""
+        media_type = chosen(request, kind)
+
+        def stamp(connection: Connection) -> str:
+            return profiles.profile_stamp(connection, user, asked, media_type, width, height)
+
         with desk.transaction() as connection:
-            found = user_profile(connection, user, k)
-        chosen = kind or preferred(request.headers.get("accept", ""), (JSON, SVG, CSV))
-        return _answer(request, found, chosen, width, height)
+            etag = stamp(connection)
+            known = unchanged(request, etag, vary="Accept")
+            if known is not None:
+                return known
+            etag, found = profiles.steady(connection, etag, stamp, lambda c: profiles.user_profile(c, user, asked))
+        return answered(_bodies(found, width, height)[media_type](), media_type, etag, vary="Accept")
 
 
-_profile_route(".svg", SVG)
-_profile_route(".csv", CSV)
-_profile_route("", None)
+for _suffix, _kind in SUFFIXES:
+    _profile_route(_suffix, _kind)
+
+
+# ---- months and photos
+
+
+@router.get("/{user:anything}/months", response_model=MonthsOut, operation_id="list_months", dependencies=[only()])
+def list_months(request: Request, desk: ProfileDesk, user: str) -> Response:
+    """The months in which the user took photos that are there, with their number; in UTC."""
+
+    def stamp(connection: Connection) -> str:
+        return stamped(EDITION, profiles.known_user(connection, user), "months")
+
+    with desk.transaction() as connection:
+        etag = stamp(connection)
+        known = unchanged(request, etag)
+        if known is not None:
+            return known
+        etag, found = profiles.steady(connection, etag, stamp, lambda c: profiles.months(c, user))
+    return answered(MonthsOut.of(user, found).model_dump_json(), JSON, etag)
+
+
+@router.get(
+    "/{user:anything}/photos",
+    response_model=OwnPhotosOut,
+    operation_id="list_user_photos",
+    dependencies=[only(*PHOTOS_PARAMETERS, *PAGE_PARAMETERS)],
+)
+def list_photos(
+    request: Request,
+    desk: ProfileDesk,
+    user: str,
+    asked: UserPhotosAsked,
+    page_size: PageSize = PAGE,
+    page_token: PageToken = None,
+) -> Response:
+    """The user's photos, newest first; `under` a category, those that carry its tag."""
+    after = _position(opened(request, page_token)) if page_token else None
+    with desk.transaction() as connection:
+        found = profiles.photos(connection, user, asked, after, page_size)
+    token = seal(request, [found.after[0].isoformat(), found.after[1]]) if found.after else None
+    answer = cacheable(request, OwnPhotosOut.of(found, token).model_dump_json(), JSON)
+    answer.headers.update(next_link(request, token))
+    return answer
+
+
+def _position(position: list[Any]) -> Position:
+    match position:
+        case [str(moment), int(photo_id)]:
+            return datetime.fromisoformat(moment), photo_id
+    raise invalid()

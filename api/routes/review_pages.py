@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from api.answers import cacheable
-from api.auth import Desk, Scope, VerdictDesk, needs
+from api.auth import Desk, PhotoDesk, VerdictDesk
 from api.errors import Problem
 from api.pages.render import page
 from api.parameters import only
@@ -29,7 +29,6 @@ router = APIRouter(include_in_schema=False)
 COMING = 6  # photos shown of those that come next
 MOST_NODES = 12  # categories that one press of a button speaks of
 
-ReviewDesk = Annotated[Desk, needs(Scope.PHOTO_READ, Scope.VERDICT_WRITE)]
 Verdict = Literal["confirm", "reject", "generalise", "undo"]
 Said = Annotated[Verdict, Form()]
 Node = Annotated[str, Form(pattern=r"^n\d{8}$")]
@@ -91,10 +90,12 @@ def judge(desk: VerdictDesk, photo_id: PhotoId, verdict: Said, node: Node) -> Re
 
 
 @router.get("/review", dependencies=[only("page_token")])
-def look(request: Request, desk: ReviewDesk, page_token: Annotated[str, Query(max_length=2048)] = "") -> Response:
+def look(
+    request: Request, desk: PhotoDesk, judging: VerdictDesk, page_token: Annotated[str, Query(max_length=2048)] = ""
+) -> Response:
     """The next photo that the model is not certain of."""
     place = Place.of(request, page_token)
-    viewer = desk.principal.user
+    viewer = judging.principal.user
     coming: Sequence[review.ReviewItem] = ()
     with desk.transaction() as connection:
         found = review.queue(connection, viewer, 1, place.position)
@@ -117,7 +118,7 @@ def look(request: Request, desk: ReviewDesk, page_token: Annotated[str, Query(ma
 @router.post("/review", dependencies=[only()])
 def say(
     request: Request,
-    desk: ReviewDesk,
+    desk: VerdictDesk,
     photo: Annotated[int, Form(ge=1, le=LARGEST_ID)],
     verdict: Said,
     node: Nodes = [],  # noqa: B006 - FastAPI copies it

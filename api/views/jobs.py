@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import delivery, items, jobs, why
@@ -83,8 +83,7 @@ def item_page(
 
 
 def reason(connection: Connection, job_id: int) -> Reason | None:
-    """Why the job does not move, all facts of one moment; None if there is none. The transaction's first statement."""
-    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+    """Why the job does not move; None if there is none. The transaction is to be of one moment."""
     if job(connection, job_id) is None:
         return None
     return why.explain(why.gather(connection, job_id))

@@ -34,12 +34,13 @@ def difference(connection: Connection, base: KnownModel, head: KnownModel) -> Di
     sides = [_side(connection, model) for model in (base, head)]
     (before, base_taxonomy, policy), (after, head_taxonomy, its_policy) = sides
     report = kept(connection, base.model_id, head.model_id)
-    shown = _shown_by(its_policy, _shown_by(policy, net_changes(before, base_taxonomy, after, head_taxonomy)))
+    hidden = _hidden(policy, base_taxonomy) | _hidden(its_policy, head_taxonomy)
+    changes = net_changes(before, base_taxonomy, after, head_taxonomy)
     current = report if report is not None and report.policy_version == policy.version else None
     return Difference(
         same_taxonomy=base_taxonomy.sha256 == head_taxonomy.sha256,
         policy_version=policy.version,
-        categories=shown,
+        categories=tuple(change for change in changes if change.wnid not in hidden),
         report=current,
         missing=_missing(base, head, report) if current is None else None,
     )
@@ -49,6 +50,10 @@ def _side(connection: Connection, model: KnownModel) -> tuple[tuple[CategoryTota
     taxonomy = taxonomy_of(model)
     policy = active_policy(connection, taxonomy)
     return coarsen_totals(population_totals(connection, model.model_id), policy), taxonomy, policy
+
+
+def _hidden(policy: Policy, taxonomy: Taxonomy) -> set[str]:
+    return {taxonomy.synsets[column].wnid for column in policy.hidden if column < taxonomy.nodes}
 
 
 def _missing(base: KnownModel, head: KnownModel, report: KeptReport | None) -> str:

@@ -28,7 +28,8 @@ from taxonomy.decide import Decision, Kept, PhotoDecision, decide_kept
 from taxonomy.policy import Policy, coarsen_photo
 
 State = Literal["awaiting", "tagged", "abstained", "failed"]
-TIMES = {TakenFrom.OBJECT: "object", TakenFrom.EXIF: "exif", TakenFrom.MANIFEST: "manifest"}
+Time = Literal["object", "exif", "manifest"]
+TIMES: dict[TakenFrom, Time] = {TakenFrom.OBJECT: "object", TakenFrom.EXIF: "exif", TakenFrom.MANIFEST: "manifest"}
 NEIGHBOURS = 3  # photos of the same user shown before and after one
 
 
@@ -42,7 +43,7 @@ class PhotoView:
     key: str | None
     size: int  # bytes
     taken_at: datetime
-    taken_from: str  # "object": when it was stored; "exif"; "manifest"
+    taken_from: Time  # "object": when it was stored; "exif"; "manifest"
     listed_at: datetime
     content_rev: int
     state: State

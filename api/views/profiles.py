@@ -35,6 +35,8 @@ from taxonomy.policy import Policy
 
 EDITION = version("pictograph")  # another release may draw the same numbers otherwise
 
+TRIES = 5  # at what changes all the time
+
 T = TypeVar("T")
 
 
@@ -92,10 +94,15 @@ def standing(connection: Connection, user: str, model: str | None = None) -> Sta
     Raises:
         Problem: there is no such user, or no such model with results.
     """
+    return Standing(user=known_user(connection, user), model=model_standing(connection, model))
+
+
+def known_user(connection: Connection, user: str) -> UserStamp:
+    """The user's stamp; a Problem where there is no such user, or none that may be seen."""
     found = user_stamp(connection, user)
     if found is None:
         raise not_found(f"There is no user {user!r}.")
-    return Standing(user=found, model=model_standing(connection, model))
+    return found
 
 
 def model_standing(connection: Connection, name: str | None) -> ModelStamp:
@@ -114,20 +121,17 @@ def profile_stamp(connection: Connection, user: str, asked: Asked, *more: object
 
 
 def steady(
-    connection: Connection, stamp: Callable[[Connection], str], find: Callable[[Connection], T]
+    connection: Connection, before: str, stamp: Callable[[Connection], str], find: Callable[[Connection], T]
 ) -> tuple[str, T]:
     """What is found, and the stamp under which it was found: where a merge commits in between, it is found again."""
     for _ in range(TRIES):
-        before = stamp(connection)
         found = find(connection)
-        if stamp(connection) == before:
+        after = stamp(connection)
+        if after == before:
             return before, found
-    raise Problem(
-        HTTPStatus.SERVICE_UNAVAILABLE, "busy", "These photos change too fast; ask again in a moment.", retry=5
-    )
-
-
-TRIES = 5
+        before = after
+    detail = "These photos change faster than they can be looked at; ask again in a moment."
+    raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry=5)
 
 
 def user_profile(connection: Connection, user: str, asked: Asked) -> UserProfile:
@@ -206,10 +210,7 @@ def covers(connection: Connection, found: UserProfile) -> dict[int, int]:
 
 def months(connection: Connection, user: str) -> tuple[Month, ...]:
     """The months in which the user took photos, oldest first; a Problem where there is no such user."""
-    found = user_stamp(connection, user)
-    if found is None:
-        raise not_found(f"There is no user {user!r}.")
-    return periods.months(connection, found.user_id)
+    return periods.months(connection, known_user(connection, user).user_id)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -134,7 +134,7 @@ COMMENT ON COLUMN core.user_revision."user_id" IS 'The user.';
 COMMENT ON COLUMN core.user_revision."revision" IS '1, 2, ...';
 COMMENT ON COLUMN core.user_revision."changed_at" IS 'When it last rose.';
 COMMENT ON COLUMN core.model_revision."model_id" IS 'The model.';
-COMMENT ON COLUMN core.model_revision."slot" IS '0 to 63; 64: how results are shown. Add up all slots.';
+COMMENT ON COLUMN core.model_revision."slot" IS '0 to 63: of merges; 64: how results are shown; 65: all else. Add up all slots.';
 COMMENT ON COLUMN core.model_revision."revision" IS 'How often it has risen.';
 COMMENT ON COLUMN core.shared_total."model_id" IS 'By which model.';
 COMMENT ON COLUMN core.shared_total."node" IS 'The category, or area.';
@@ -198,9 +198,14 @@ REVOKE ALL ON FUNCTION core.photos_of_category FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION core.photos_of_category TO {API};
 """
 
+VERDICT = """
+GRANT SELECT ON tags.verdict TO pictograph_analyst;
+"""
+
 DOWNGRADE = """
+DROP VIEW tags.verdict;
 DROP FUNCTION core.photos_of_category;
-DROP INDEX IF EXISTS core.user_category_most_idx, core.app_user_consent_idx;
+DROP INDEX IF EXISTS core.user_category_most_idx, core.app_user_shared_idx;
 DROP POLICY shared ON core.user_category;
 DROP POLICY shared ON core.photo_result;
 DROP POLICY holds_shared ON core.photo;
@@ -219,8 +224,9 @@ def upgrade() -> None:
     op.execute(COMMENTS)
     op.execute(GRANTS)
     gallery = (Path(__file__).parent / "0009_gallery.sql").read_text(encoding="utf-8")
+    verdict = (Path(__file__).parent / "0009_verdict.sql").read_text(encoding="utf-8")
     # As it is: neither a colon nor a per cent sign asks for a value.
-    op.get_bind().exec_driver_sql(f"{gallery}{GALLERY}".replace("%", "%%"))
+    op.get_bind().exec_driver_sql(f"{gallery}{GALLERY}{verdict}{VERDICT}".replace("%", "%%"))
 
 
 def downgrade() -> None:

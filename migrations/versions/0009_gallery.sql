@@ -2,7 +2,8 @@
 --
 -- No operator on arrays is leakproof, so behind row-level security an index on tags serves nobody: `tags @> ...` would be
 -- asked of rows one by one. These functions look as their owner instead, and say themselves what row-level security
--- says, by the same settings: everybody's rows, or those of one user and, for a gallery, of users who consent. Who says
+-- says, by the same settings: everybody's rows, or those of one user and, for a gallery, of users who consent
+-- (`shared` where they are counted, so that lists are as long as counts say). Who says
 -- nothing finds nothing. What they give are ids, to be read again behind row-level security.
 
 -- `own`: of the user alone for whom the transaction reads. `least_mass`: with at least this mass in the category, in
@@ -64,12 +65,12 @@ BEGIN
             whom := ARRAY(
                 SELECT c.user_id FROM core.app_user u JOIN core.user_category c
                     ON (c.model_id, c.user_id, c.node) = (active.model_id, u.user_id, category)
-                WHERE u.consent AND u.deleted_at IS NULL AND c.photos > 0
+                WHERE u.shared AND c.photos > 0
                 UNION SELECT viewer WHERE viewer IS NOT NULL);
         ELSE
             carries := carries || format(
                 ' AND (r.user_id = %L::bigint OR EXISTS (
-                      SELECT FROM core.app_user s WHERE s.user_id = r.user_id AND s.consent))', viewer);
+                      SELECT FROM core.app_user s WHERE s.user_id = r.user_id AND s.shared))', viewer);
             expected := seen;
         END IF;
     END IF;

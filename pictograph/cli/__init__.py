@@ -40,6 +40,7 @@ COMMANDS = {
     "schedule": Entry("schedule", "Jobs that start by the clock."),
     "profile": Entry("profile", "What USER photographs: top categories that add up to everything."),
     "users": Entry("users", "Who owns photos, and whether they consent to have them tagged and shown."),
+    "keys": Entry("keys", "Keys of the API: who may ask, for whose photos, and what."),
     "taxonomy": Entry("taxonomy", "The hypernym graph behind the tags."),
     "models": Entry("models", "The models that can be named; adding one of your own, and rolling one out."),
     "decide": Entry("rollout", "Decide anew what photos show, by other constants, from what is stored."),

@@ -1,7 +1,6 @@
 """Judging: how good the tags are on labelled photos, and the constants that make them keep a promise."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -11,24 +10,23 @@ from rich.table import Table
 
 from pictograph.cli.connect import model_at_hand
 from pictograph.cli.console import STYLE, Json, emit, note, out, say
+from pictograph.cli.constants import constants_of, opened_ledger, say_stored
+from pictograph.cli.constants import percent as _pc
+from pictograph.cli.judge_verdicts import calibrate_from_verdicts
 from pictograph.evaluation import answer
 from pictograph.evaluation.constants import Chosen, Goal, choose_constants
 from pictograph.evaluation.degrade import Degradation
 from pictograph.evaluation.measure import Plan, RuleResult, SetResult
 from pictograph.evaluation.report import MEASURES, RULES_NOTE, html
 from pictograph.evaluation.study import Request, Study, bench, study
-from pictograph.places import DATABASE, embedded, servers
-from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.catalogue import store_decision, stored_decision
-from pipeline.store.migrate import migrate
-from pipeline.store.session import Database
 from taxonomy.calibrate import Among, Guarantee
 from taxonomy.decide import Decision
 from taxonomy.graph import Taxonomy
 from taxonomy.metrics import HeadlineMetrics
-from workers.ledger import open_database, register
+from workers.ledger import register
 from workers.models import registry
 from workers.models.spec import ModelSpec
 
@@ -115,7 +113,7 @@ def _revision(text: str | None) -> int | Literal["newest"] | None:
 
 def _stored(spec: ModelSpec, revision: int | Literal["newest"]) -> Decision:
     """What the ledger holds; of the embedded one too."""
-    with _ledger("pictograph evaluate") as database:
+    with opened_ledger("pictograph evaluate") as database:
         known = register(database, spec)
         if revision == "newest":
             return known.decision
@@ -123,19 +121,9 @@ def _stored(spec: ModelSpec, revision: int | Literal["newest"]) -> Decision:
             return stored_decision(connection, known.model_id, revision)
 
 
-@contextmanager
-def _ledger(application: str) -> Iterator[Database]:
-    """The ledger's database; an embedded one is started for as long, and made ready."""
-    settings = Settings.read()
-    with servers(settings, DATABASE) as found, open_database(found, application) as database:
-        if Service.POSTGRES in embedded(settings):
-            migrate(database)
-        yield database
-
-
 def _write(report: Path, made: Study, request: Request) -> None:
     title = f"{made.spec.name} on {request.folder.name}"
-    about = f"Decision: {_constants(made.spec.decision)}. Taxonomy {made.taxonomy.name}."
+    about = f"Decision: {constants_of(made.spec.decision)}. Taxonomy {made.taxonomy.name}."
     try:
         report.write_text(html(title, about, made.sections, made.taxonomy), encoding="utf-8")
     except OSError as error:
@@ -160,14 +148,8 @@ def _evaluation_json(made: Study, request: Request, splits: int) -> dict[str, An
     }
 
 
-def _constants(decision: Decision) -> str:
-    threshold = f"tags from a mass of {decision.threshold / 10_000:g}"
-    first = f"expected utility, lam {decision.lam / 10_000:g}, " if decision.rule == "expected" else ""
-    return f"{first}{threshold}"
-
-
 def _show_evaluation(made: Study, target: float) -> None:
-    say(f"{made.spec.name}: {_constants(made.spec.decision)} (revision {made.spec.decision.revision}).")
+    say(f"{made.spec.name}: {constants_of(made.spec.decision)} (revision {made.spec.decision.revision}).")
     if made.left_out:
         say(f"{made.left_out} files without a synset id in their names were left out.")
     for result in made.results:
@@ -248,17 +230,19 @@ def _show_categories(result: SetResult, taxonomy: Taxonomy) -> None:
     out.print(table)
 
 
-def _pc(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
 # ---- calibrate
 
 
 @group.command(epilog="Example: `pictograph calibrate photos --target 0.95 --degrade user:0.6 --dry-run`")
 def calibrate(
-    labelled: Labelled,
+    labelled: Annotated[
+        Path | None,
+        typer.Argument(metavar="[LABELLED]", help="A folder as `pictograph evaluate` takes it; or --from-verdicts."),
+    ] = None,
     *,
+    from_verdicts: Annotated[
+        bool, typer.Option("--from-verdicts", help="On photos that people said something of, without reading any.")
+    ] = False,
     target: Target = 0.95,
     guarantee: Annotated[
         str, typer.Option(metavar="|".join(get_args(Guarantee)), help="How often the target holds.")
@@ -278,8 +262,17 @@ def calibrate(
     """Choose the constants of the decision on labelled photos and store them as a new revision.
 
     Workers that start from then on decide by it; photos that were tagged before keep the decision they were tagged by,
-    until `pictograph decide` decides them anew from what is stored.
+    until `pictograph decide` decides them anew from what is stored. With --from-verdicts the photos are those that
+    people gave verdicts on, as they are stored: constants that keep to the target there, and no promise about others.
     """
+    goal = Goal(target=target, guarantee=_guarantee(guarantee), of=_among(of))
+    if from_verdicts:
+        if labelled is not None or degrade is not None or limit is not None:
+            raise ConfigurationError("--from-verdicts reads no photos: leave out LABELLED, --degrade and --limit.")
+        calibrate_from_verdicts(model_at_hand(model), goal, dry_run=dry_run, as_json=as_json)
+        return
+    if labelled is None:
+        raise ConfigurationError("Name a folder of labelled photos, or give --from-verdicts.")
     settings = Settings.read()
     request = Request(
         folder=labelled,
@@ -289,7 +282,6 @@ def calibrate(
         runtime=settings.runtime,
         models=registry.folder_of(settings),
     )
-    goal = Goal(target=target, guarantee=_guarantee(guarantee), of=_among(of))
     with bench(request) as at_work:
         degradation = request.degradations[0] if request.degradations else None
         seen = at_work.classify(degradation, 1, note).labelled
@@ -340,6 +332,7 @@ def _made_from(chosen: Chosen, goal: Goal) -> dict[str, Any]:
         "abstained": round(found.abstained, 5),
         "wrong": round(found.wrong, 5),
         "bits": round(found.bits, 4),
+        "ladder": [{**asdict(rung), "bound": round(1 - rung.bound, 5)} for rung in chosen.ladder],
         "held_out": None
         if chosen.held_out is None
         else {name: round(value, 5) for name, value in asdict(chosen.held_out).items()},
@@ -348,7 +341,7 @@ def _made_from(chosen: Chosen, goal: Goal) -> dict[str, Any]:
 
 def _store(spec: ModelSpec, decision: Decision, made_from: dict[str, Any]) -> Decision:
     """Store a decision under the model's next revision."""
-    with _ledger("pictograph calibrate") as database:
+    with opened_ledger("pictograph calibrate") as database:
         model_id = register(database, spec).model_id
         return database.run(lambda connection: store_decision(connection, model_id, decision, made_from))
 
@@ -357,7 +350,7 @@ def _show_calibration(chosen: Chosen, goal: Goal, stored: Decision | None) -> No
     found, held = chosen.calibrated, chosen.held_out
     whose = "photos that show something" if goal.of == "shown" else "all photos"
     promise = f"{_pc(goal.target)} of {whose} without a wrong tag ({goal.guarantee})"
-    say(f"Constants for {promise}: {_constants(found.decision)}.")
+    say(f"Constants for {promise}: {constants_of(found.decision)}.")
     say(
         f"  On these {found.photos} photos: {_pc(chosen.achieved)}, with {_pc(found.abstained)} abstained, "
         f"{_pc(found.wrong)} wrong, {found.bits:.2f} bits."
@@ -370,8 +363,7 @@ def _show_calibration(chosen: Chosen, goal: Goal, stored: Decision | None) -> No
             f"{_pc(held.abstained)} abstained, {_pc(held.wrong)} wrong, {held.bits:.2f} bits; "
             f"below the target in {_pc(held.below_target)} of them."
         )
-    if stored is None:
-        say("Nothing was stored (--dry-run).")
-    else:
-        say(f"Stored as revision {stored.revision}; workers that start from now on decide by it.")
-        say("Photos that are already tagged keep the decision that they were tagged by, until `pictograph decide`.")
+    if chosen.ladder and goal.of == "shown":
+        targets = ", ".join(f"{rung.target:g}" for rung in chosen.ladder)
+        say(f"  Whoever asks the API for a precision finds constants for {targets}.")
+    say_stored(stored)

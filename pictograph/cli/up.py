@@ -82,7 +82,7 @@ def _addresses(settings: Settings, database: str, address: str, *, as_json: bool
         addresses = {"api": address, "s3": settings.s3_endpoint_url, "database": database, "broker": broker}
         emit({**addresses, "logs": str(settings.home / "logs")})
         return
-    say(f"Pages and API   {address}")
+    say(f"Pages and API   {address}{_asks(settings)}")
     say(f"S3              {settings.s3_endpoint_url}")
     say(f"Postgres        {database}")
     say(f"Broker          {broker}")
@@ -96,4 +96,12 @@ def api(*, as_json: Json = False) -> None:
     """Run the API and the pages."""
     log_to_stderr()
     with ready(DATABASE | {Service.S3}, quiet=as_json) as settings, until_interrupted():
-        serve(settings, lambda address: emit({"api": address}) if as_json else say(f"Pages and API   {address}"))
+        serve(
+            settings,
+            lambda address: emit({"api": address}) if as_json else say(f"Pages and API   {address}{_asks(settings)}"),
+        )
+
+
+def _asks(settings: Settings) -> str:
+    """What is to be said of the API's door, where it is not open."""
+    return "" if settings.api_open else "  (wants a key: `pictograph keys add`)"

@@ -6,7 +6,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pictograph.evaluation.measure import LabelledSet
-from taxonomy.calibrate import Among, Calibrated, Guarantee, Outcomes, calibrate, choose, outcomes, path
+from taxonomy.calibrate import (
+    Among,
+    Calibrated,
+    Guarantee,
+    Outcomes,
+    Path,
+    Rung,
+    calibrate,
+    choose,
+    ladder,
+    outcomes,
+    path,
+)
 from taxonomy.decide import Decision, Kept, decide_kept, keep
 from taxonomy.errors import TooFewPhotos
 from taxonomy.graph import Taxonomy
@@ -14,6 +26,7 @@ from taxonomy.metrics import HeadlineMetrics, headline_metrics
 from taxonomy.rollup import Rollup
 
 SPLITS = 20  # random halves
+TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.925, 0.95, 0.97, 0.98, 0.99)  # also promised, for who asks for a precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +58,7 @@ class Chosen:
     calibrated: Calibrated  # on all photos
     achieved: float  # 1 minus the share of photos with a wrong tag, among what the goal is about; on these same photos
     held_out: HeldOut | None  # None: half of the photos are too few for the target
+    ladder: tuple[Rung, ...]  # constants for other targets, and for this one, by the same photos
 
 
 def choose_constants(of: LabelledSet, taxonomy: Taxonomy, base: Decision, goal: Goal) -> Chosen:
@@ -57,16 +71,27 @@ def choose_constants(of: LabelledSet, taxonomy: Taxonomy, base: Decision, goal: 
     """
     kept = keep(Rollup(taxonomy).masses(of.probabilities), base.keep_mass)
     found = calibrate(kept, of.truth, taxonomy, target=goal.target, guarantee=goal.guarantee, of=goal.of, base=base)
-    shown = 1 - found.abstained
-    wrong = found.wrong_tag / shown if goal.of == "shown" and shown else found.wrong_tag
-    return Chosen(calibrated=found, achieved=1 - wrong, held_out=_held_out(of, kept, taxonomy, base, goal))
-
-
-def _held_out(of: LabelledSet, kept: Kept, taxonomy: Taxonomy, base: Decision, goal: Goal) -> HeldOut | None:
     rows = path("expected")
-    found = outcomes(kept, of.truth, taxonomy, rows, base)
+    all_rows = outcomes(kept, of.truth, taxonomy, rows, base)
+    return Chosen(
+        calibrated=found,
+        achieved=achieved(found, goal.of),
+        held_out=_held_out(of, kept, taxonomy, base, goal, rows, all_rows),
+        ladder=ladder(all_rows, rows, sorted({*TARGETS, goal.target}), goal.guarantee, goal.of),
+    )
+
+
+def achieved(found: Calibrated, of: Among) -> float:
+    """1 minus the share of photos with a wrong tag, among all photos or those that show something."""
+    shown = 1 - found.abstained
+    return 1 - (found.wrong_tag / shown if of == "shown" and shown else found.wrong_tag)
+
+
+def _held_out(
+    of: LabelledSet, kept: Kept, taxonomy: Taxonomy, base: Decision, goal: Goal, rows: Path, found: Outcomes
+) -> HeldOut | None:
     top = taxonomy.label_nodes[of.probabilities.argmax(axis=1)]
-    achieved, measured, photos = [], [], np.unique(of.photo)
+    kept_to, measured, photos = [], [], np.unique(of.photo)
     for seed in range(SPLITS):
         shuffled = np.random.default_rng(seed).permutation(photos)
         in_first = np.isin(of.photo, shuffled[: len(photos) // 2])
@@ -76,9 +101,9 @@ def _held_out(of: LabelledSet, kept: Kept, taxonomy: Taxonomy, base: Decision, g
         except TooFewPhotos:
             return None
         headline = decide_kept(kept, taxonomy, rows.decision(row, base)).headline[second]
-        achieved.append(_achieved(found, second, row, goal.of))
+        kept_to.append(_achieved(found, second, row, goal.of))
         measured.append(headline_metrics(headline, top[second], of.truth.take(second), taxonomy))
-    return _means(achieved, measured, goal.target)
+    return _means(kept_to, measured, goal.target)
 
 
 def _achieved(found: Outcomes, photos: NDArray[np.intp], row: int, of: Among) -> float:

@@ -69,10 +69,10 @@ class _Touched:
     def add(self, named: Iterable[Row[Any]]) -> int:
         """Take in rows of (model_id, user_id), either of which may be NULL; returns how many."""
         rows = 0
-        for model_id, user_id in named:
+        for row in named:
             rows += 1
-            self._models |= {model_id} - {None}
-            self._users |= {user_id} - {None}
+            self._models |= {row.model_id} - {None}
+            self._users |= {row.user_id} - {None}
         return rows
 
     def tell(self, connection: Connection) -> None:
@@ -106,7 +106,7 @@ def _correct_shared(connection: Connection, touched: _Touched) -> int:
     query = f"INSERT INTO collected ({columns}) SELECT {columns} FROM ({shared.UNLIKE}) AS unlike"
     changed = connection.execute(text(query)).rowcount
     shared.add_collected(connection)
-    touched.add(connection.execute(text("SELECT DISTINCT model_id, NULL::bigint FROM collected")))
+    touched.add(connection.execute(text("SELECT DISTINCT model_id, NULL::bigint AS user_id FROM collected")))
     return changed
 
 

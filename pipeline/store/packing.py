@@ -82,11 +82,13 @@ class Batch:
     def added(self, model_id: int, stored: Mapping[int, tuple[int, int]]) -> bytes:
         """What results that are new add to the totals, as COPY reads it into the table `delta`.
 
-        `stored`: by photo id, for those of the batch that are new, the owner and the slot; not empty. One row per user,
-        slot and node, and one of node 0 where a photo has no nodes.
+        `stored`: by photo id, for those of the batch that are new, the owner and the slot. One row per user, slot and
+        node, and one of node 0 where a photo has no nodes.
         """
         places = [stored.get(result.task.photo_id) for result in self.results]
         new = [at for at, place in enumerate(places) if place is not None]
+        if not new:
+            return HEAD + TAIL
         users, slots = np.array([places[at] for at in new], dtype=np.int64).T
         names, users = np.unique(users, return_inverse=True)
         keys, photos, masses = self._net(np.array(new), (users << 6) | slots)

@@ -56,7 +56,7 @@ def _where(selection: Selection, *bounds: str) -> tuple[str, dict[str, object]]:
 def photos_in(connection: Connection, selection: Selection, most: int = MOST_PHOTOS) -> int:
     """How many photos would have to be looked at; counts no further than one more than `most`."""
     where, values = _where(selection, "since", "until")
-    query = f"SELECT count(*) FROM (SELECT FROM core.photo p WHERE {where} LIMIT :limit) AS some"
+    query = f"SELECT count(*) FROM (SELECT FROM core.photo p WHERE {where} LIMIT :limit) AS found"
     return int(connection.execute(text(query), {**values, "limit": most + 1}).scalar_one())
 
 

@@ -12,7 +12,7 @@ Laws
    then those of models, by model and slot. Whoever holds one waits for no lock but the next of these, so nobody can
    wait in a circle, and holds it for no longer than a COMMIT takes.
 4. A model's revision is the sum of 64 rows, so that transactions that change different photos seldom wait for the same
-   one, and of one more, which rises when something changes in how results are shown.
+   one, and of two more: one rises when something changes in how results are shown, the other with all that is no merge.
 5. A row is never set back, nor is one of a model deleted: a model that was dropped and returns goes on counting.
 """
 
@@ -44,8 +44,8 @@ class ModelStamp:
     revision: int  # of all that; it rises with merges too
 
 
-MERGE_SLOTS = 64
-SHOWN = MERGE_SLOTS  # the slot behind those of merges
+SHOWN = 64  # the slot behind those of merges, which are the slots of photos
+APART = 65  # and that of what is no merge, for which none shall wait: consents, erasures, repairs, a model's end
 
 _USER = text("""
 SELECT u.user_id, coalesce(r.revision, 0) AS revision
@@ -108,10 +108,10 @@ INSERT INTO core.model_revision AS r (model_id, slot, revision) VALUES (:model, 
 ON CONFLICT (model_id, slot) DO UPDATE SET revision = r.revision + 1""")
 
 
-def touch_model(connection: Connection, model_id: int, slot: int = 0) -> None:
+def touch_model(connection: Connection, model_id: int, slot: int = APART) -> None:
     """Something that is shown of this model's results changes in this transaction. Call it after `touch_users`.
 
-    `slot`: any of 0 to 63; transactions that name different ones do not wait for each other.
+    `slot`: that of the photos, if it is about photos; transactions that name different ones do not wait for each other.
     """
     connection.execute(_TOUCH_MODEL, {"model": model_id, "slot": slot})
 
@@ -138,7 +138,7 @@ ON CONFLICT (model_id, slot) DO UPDATE SET revision = r.revision + 1""")
 def touch_standing(connection: Connection, user_ids: Collection[int]) -> None:
     """These users begin or cease to be shown to others: touches them, and every model that has totals of them."""
     touch_users(connection, user_ids)
-    connection.execute(_TOUCH_MODELS_OF, {"users": sorted(user_ids), "slot": min(user_ids) % MERGE_SLOTS})
+    connection.execute(_TOUCH_MODELS_OF, {"users": sorted(user_ids), "slot": APART})
 
 
 # The models wait for the users, so that all transactions lock both in one order. One slot of a model will do: the least

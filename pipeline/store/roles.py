@@ -50,6 +50,11 @@ def act_as(connection: Connection, role: Role) -> None:
     connection.execute(text(f"SET LOCAL ROLE {role}"))
 
 
+def one_moment(connection: Connection) -> None:
+    """Let all that this transaction reads be of one moment, and nothing be written; its first statement."""
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
+
 def see_everybody(connection: Connection) -> None:
     """Let the rest of this transaction see the rows of all users."""
     _set(connection, "pictograph.tenant", "on")

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
 from pipeline.store.promotions import KnownModel, known_models, photos_seen
 
-ACTIVE, SHADOW, DROPPED = "active", "shadow", "dropped"
+State = Literal["active", "shadow", "dropped"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class Standing:
     """A model, and where it stands."""
 
     model: KnownModel
-    state: str
+    state: State
     since: datetime
     photos_seen: int
     decision: StoredDecision | None  # None: the ledger has none for it
@@ -65,10 +65,10 @@ def standings(connection: Connection) -> list[Standing]:
     ]
 
 
-def _state(model: KnownModel) -> str:
+def _state(model: KnownModel) -> State:
     if model.dropped_at is not None:
-        return DROPPED
-    return ACTIVE if model.active else SHADOW
+        return "dropped"
+    return "active" if model.active else "shadow"
 
 
 def _since(model: KnownModel, promoted: datetime | None) -> datetime:

@@ -166,11 +166,14 @@ def unlike(table: str, of: str) -> str:
 
 
 def differences(connection: Connection) -> int:
-    """Rows in which the totals and a recount from the results differ, in either direction; 0 is the only right answer.
+    """Rows in which totals and a recount of them differ, in either direction; 0 is the only right answer.
 
-    Both tables are read from the connection's snapshot, so it must be REPEATABLE READ while anyone writes.
+    Those of users and categories are recounted from the results, those of users who consent from those of users. All
+    are read from the connection's snapshot, so it must be REPEATABLE READ while anyone writes.
     """
     found = 0
     for table, of in (USER_OF, SLOT_OF):
         found += connection.execute(text(f"SELECT count(*) FROM ({unlike(table, of)}) AS d")).scalar_one()
+    for query in (shared.UNLIKE, shared.MISTAKEN):
+        found += connection.execute(text(f"SELECT count(*) FROM ({query}) AS d")).scalar_one()
     return found

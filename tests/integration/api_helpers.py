@@ -18,6 +18,7 @@ from api.app import create_app
 from api.auth import Desk, Principal
 from api.services import services_of
 from pipeline.annotate import annotate
+from pipeline.ledger.users import set_consent
 from pipeline.records import Code, TakenFrom
 from pipeline.settings import Settings
 from pipeline.sources.allowed import LOCAL
@@ -25,6 +26,7 @@ from pipeline.sources.folder import local_version
 from pipeline.sources.objects import Objects
 from pipeline.sources.s3 import S3Access
 from pipeline.store.catalogue import Registered, register_model
+from pipeline.store.revisions import touch_model, touch_users
 from pipeline.store.session import Database
 from taxonomy.decide import Decision, decide
 from taxonomy.graph import Taxonomy, load
@@ -75,15 +77,13 @@ class Library:
             connection.execute(text(_RESULT), {"photo": photo_id, **self._annotated(name, certain)})
             for statement in _TOTALS:
                 connection.execute(text(statement))
+            touch_users(connection, [connection.execute(text(_OWNER), {"photo": photo_id}).scalar_one()])
+            touch_model(connection, self.model.model_id)
         return photo_id
 
     def consent(self, user: str, *, given: bool = True) -> None:
-        """What the user says of being seen by others; shared totals follow."""
-        with self.database.transaction() as connection:
-            values = {"user": user, "given": given}
-            connection.execute(text("UPDATE core.app_user SET consent = :given WHERE name = :user"), values)
-            for statement in _TOTALS:
-                connection.execute(text(statement))
+        """What the user says of being seen by others."""
+        self.database.run(lambda connection: set_consent(connection, user, given))
 
     def _annotated(self, name: str, certain: float) -> dict[str, object]:
         label = self.taxonomy.label_nodes.tolist().index(self.taxonomy.find(name)[0])
@@ -115,7 +115,8 @@ SELECT :model, p.photo_id, p.user_id, 1, 1, :outcome, :headline,
 FROM core.photo p WHERE p.photo_id = :photo"""
 _EACH = "core.photo_result r, unnest(r.nodes, r.masses) AS n(node, mass)"
 _TAGGED = "count(*) FILTER (WHERE n.node = ANY (r.tags))"
-#: Totals from nothing, and revisions raised: what a merge does by deltas.
+_OWNER = "SELECT user_id FROM core.photo WHERE photo_id = :photo"
+#: Totals from nothing: what a merge does by deltas.
 _TOTALS = (
     "DELETE FROM core.user_category",
     f"""INSERT INTO core.user_category (model_id, user_id, node, photos, mass)
@@ -126,12 +127,8 @@ _TOTALS = (
     "DELETE FROM core.shared_total",
     """INSERT INTO core.shared_total (model_id, node, slot, users, photos, mass)
        SELECT c.model_id, c.node, c.user_id % 64, count(*) FILTER (WHERE c.photos > 0), sum(c.photos), sum(c.mass)
-       FROM core.user_category c JOIN core.app_user u USING (user_id) WHERE u.consent AND u.deleted_at IS NULL
+       FROM core.user_category c JOIN core.app_user u USING (user_id) WHERE u.shared
        GROUP BY 1, 2, 3""",
-    """INSERT INTO core.user_revision AS r (user_id, revision) SELECT user_id, 1 FROM core.app_user
-       ON CONFLICT (user_id) DO UPDATE SET revision = r.revision + 1, changed_at = now()""",
-    """INSERT INTO core.model_revision AS r (model_id, slot, revision) SELECT model_id, 0, 1 FROM core.model
-       ON CONFLICT (model_id, slot) DO UPDATE SET revision = r.revision + 1""",
 )
 
 

@@ -22,7 +22,11 @@ from pipeline.records import Code, ItemState, JobState, WorkState
 from pipeline.settings import PREFIX
 from pipeline.store import queries
 
-NOTHING = dict.fromkeys(("photos", "results", "totals", "thumbnails", "items", "missing", "lines", "events"), 0)
+KINDS = (
+    *("photos", "results", "totals", "thumbnails", "items", "missing", "verdicts", "revisions", "keys", "lines"),
+    "events",
+)
+NOTHING = dict.fromkeys(KINDS, 0)
 OF_PHOTOS = ("photo_result", "thumbnail", "job_item", "job_missing")
 
 

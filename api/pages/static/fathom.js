@@ -42,7 +42,8 @@ function stream(list) {
       if (asked || (focused && !next)) added[0]?.querySelector("a").focus();
       else if (focused) next.querySelector("a").focus({ preventScroll: true });
       const total = Number(list.dataset.total).toLocaleString("en");
-      say(`${list.children.length - before} more photos; ${list.children.length.toLocaleString("en")} of ${total} are shown.`);
+      const came = list.children.length - before;
+      say(`${came} more photo${came === 1 ? "" : "s"}; ${list.children.length.toLocaleString("en")} of ${total} are shown.`);
       busy = false;
       watch();
     } catch {
@@ -105,9 +106,11 @@ function explain(place) {
 function keys(box) {
   const details = box.querySelector(".keys");
   const on = details.querySelector("[data-keys-on]");
+  const show = () => box.querySelectorAll("button kbd").forEach((hint) => { hint.hidden = !on.checked; });
   details.hidden = false;
   on.checked = localStorage.getItem("keys") !== "off";
-  on.addEventListener("change", () => localStorage.setItem("keys", on.checked ? "on" : "off"));
+  on.addEventListener("change", () => { localStorage.setItem("keys", on.checked ? "on" : "off"); show(); });
+  show();
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest("input:not([type=checkbox], [type=radio]), select, textarea");
     if (!on.checked || typing || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
@@ -119,6 +122,10 @@ function keys(box) {
   });
 }
 
+for (const here of document.querySelectorAll(".stream [aria-current]")) {
+  const strip = here.parentElement;
+  strip.scrollLeft = here.offsetLeft - strip.offsetLeft - (strip.clientWidth - here.clientWidth) / 2;
+}
 const list = document.querySelector("[data-stream]");
 if (list) stream(list);
 const place = document.querySelector("#why-place");

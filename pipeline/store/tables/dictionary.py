@@ -225,7 +225,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     },
     "model_revision": {
         "model_id": "The model.",
-        "slot": "0 to 63; 64: how results are shown. Add up all slots.",
+        "slot": "0 to 63: of merges; 64: how results are shown; 65: all else. Add up all slots.",
         "revision": "How often it has risen.",
     },
     "object_event": {

@@ -38,7 +38,7 @@ app_user = Table(
     Column("shared", Boolean, nullable=False, server_default=text("false")),
     # Whoever shows many photos leaves out those of the few users who are being erased.
     Index("app_user_deleted_idx", "user_id", postgresql_where=text("deleted_at IS NOT NULL")),
-    Index("app_user_consent_idx", "user_id", postgresql_where=text("consent")),
+    Index("app_user_shared_idx", "user_id", postgresql_where=text("shared")),
     comment="An owner of photos. A row with deleted_at is a tombstone: nothing of this user is stored again. consent: "
     "whether others may see this user's photos; NULL: never asked, which counts as no.",
 )
