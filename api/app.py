@@ -1,17 +1,31 @@
 """The application, put together from its ports. Nothing is connected to on import."""
 
 from fastapi import FastAPI
-from starlette.staticfiles import StaticFiles
 
 from api import errors
 from api.auth import not_guarded
 from api.envelope import Envelope
 from api.hosts import TrustedHosts, trusted_hosts
-from api.keyring import Keyring
+from api.keyring import Keyring, Secrets
 from api.limits import Bodies, Compressed, Throttle
+from api.pages.lasting import Lasting
 from api.pages.render import STATIC
-from api.routes import health, job_pages, jobs, models, pages, photos, profiles, session, user_pages, verdicts
-from api.services import Decoder, Objects, Secrets, Services, Thumbnails
+from api.routes import (
+    categories,
+    compare,
+    fathom_pages,
+    health,
+    job_pages,
+    jobs,
+    models,
+    photos,
+    profiles,
+    review_pages,
+    session,
+    user_pages,
+    verdicts,
+)
+from api.services import Decoder, Objects, Services, Thumbnails
 from api.watching import Watching
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -43,9 +57,23 @@ def create_app(settings: Settings, database: Database, objects: Objects, decoder
         settings=settings,
         watching=Watching(),
     )
-    for module in (health, session, jobs, photos, verdicts, profiles, user_pages, models, job_pages, pages):
+    for module in (
+        health,
+        session,
+        jobs,
+        photos,
+        verdicts,
+        profiles,
+        compare,
+        categories,
+        user_pages,
+        models,
+        job_pages,
+        fathom_pages,
+        review_pages,
+    ):
         app.include_router(module.router, responses=errors.PROBLEMS)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", Lasting(directory=STATIC), name="static")
     unguarded = list(not_guarded(app))
     if unguarded:
         raise AssertionError(f"routes that anybody may use, and that api.auth.PUBLIC does not name: {unguarded}")

@@ -150,6 +150,19 @@ class Desk:
             act_as(connection, Role.INGEST)
             yield connection
 
+    @contextmanager
+    def refreshing(self, user: str) -> Iterator[Connection]:
+        """To have the new photos of this user tagged, as the role that submits jobs; see first that they may be seen.
+
+        Raises:
+            ConfigurationError: the server's login may not act as that role.
+        """
+        if self.principal.user not in (None, user):
+            raise AssertionError("somebody else's photos were to be refreshed by a principal who is bound to a user")
+        with self.services.database.transaction() as connection:
+            act_as(connection, Role.INGEST)
+            yield connection
+
 
 async def principal_of(request: Request) -> Principal:
     """Who asks.

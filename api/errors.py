@@ -120,7 +120,8 @@ def as_problem(error: Exception) -> Problem:
         return _invalid(error)
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
-        return Problem(status, status.name.lower(), f"{status.description or status.phrase}.".replace("..", "."))
+        detail = f"{status.description or status.phrase}.".replace("..", ".")
+        return Problem(status, status.name.lower(), detail, headers=error.headers)  # such as Allow
     if isinstance(error, PictographError):
         answer = next(answer for kind, answer in ANSWERS if isinstance(error, kind))
         detail = str(error) if answer.tell else UNTOLD[answer.status]

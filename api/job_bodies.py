@@ -22,6 +22,45 @@ Words = Annotated[tuple[Word, ...], Field(max_length=MOST_RULES)]
 Hour = Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$", description="hours and minutes")]
 
 
+#: By which lists are narrowed: `open` is what has not ended. What a listing settles by itself has no items.
+JobStates = Literal[
+    "open",
+    "ended",
+    "created",
+    "running",
+    "paused",
+    "cancelling",
+    "succeeded",
+    "succeeded_with_errors",
+    "failed",
+    "cancelled",
+]
+ItemStates = Literal[
+    "pending",
+    "retry",
+    "succeeded",
+    "failed",
+    "skipped_unchanged",
+    "duplicate",
+    "excluded",
+    "cancelled",
+    "erased",
+]
+ItemCodes = Literal[
+    "tagged",
+    "abstained",
+    "unsupported",
+    "too_large",
+    "corrupt",
+    "gone",
+    "quarantined",
+    "model_error",
+    "infrastructure",
+    "forbidden",
+    "same_content",
+]
+
+
 class _Asked(BaseModel):
     """What somebody asks: a field that is not known is refused."""
 

@@ -24,13 +24,12 @@ from pipeline.ledger import control, ending, jobs, selection
 from pipeline.ledger.forecast import Forecast, forecast
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import JobRequest, Output
-from pipeline.records import Page
 from pipeline.settings import Settings
 from pipeline.sinks import output_access
 from pipeline.sources.allowed import Allowed
 from pipeline.sources.opening import open_source
 from pipeline.sources.s3 import S3Access, check_bucket
-from pipeline.sources.source import Interval, Source
+from pipeline.sources.source import Source
 from pipeline.sources.user_rule import UserRule
 from pipeline.store import promotions
 
@@ -142,9 +141,10 @@ def foresee(desk: Desk, body: JobIn) -> Forecast:
     with _turn(), _usable():
         source = None
         if request.kind != selection.KIND:
-            source = _Hurried(_source(settings, request), time.monotonic() + FORECAST_SECONDS)
+            source = _source(settings, request)
             source.check(may_be_empty=request.allow_mass_delete)
-        return forecast(_AsCommander(desk), request, model_id, source, settings.page_keys)
+        ledger = _Hurried(desk, time.monotonic() + FORECAST_SECONDS)
+        return forecast(ledger, request, model_id, source, settings.page_keys)
 
 
 @contextmanager
@@ -159,36 +159,20 @@ def _turn() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _AsCommander:
-    """Where forecasts ask the ledger."""
+class _Hurried:
+    """Where forecasts ask the ledger, once for each page of the place: for so long only."""
 
     desk: Desk
-
-    def transaction(self) -> AbstractContextManager[Connection]:
-        return self.desk.commanding()
-
-
-@dataclass(frozen=True, slots=True)
-class _Hurried:
-    """A source that is gone through for so long only."""
-
-    source: Source
     until: float  # of the monotonic clock
 
-    def check(self, *, may_be_empty: bool = False) -> None:
-        self.source.check(may_be_empty=may_be_empty)
-
-    def page(self, cursor: str | None, limit: int) -> Page:
+    def transaction(self) -> AbstractContextManager[Connection]:
         if time.monotonic() > self.until:
             detail = (
                 f"This place is too large to be gone through in {FORECAST_SECONDS:g} seconds; "
                 "`pictograph tag --dry-run` takes its time."
             )
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "too_large_to_forecast", detail)
-        return self.source.page(cursor, limit)
-
-    def covered(self, cursor: str | None, page: Page) -> Interval | None:
-        return self.source.covered(cursor, page)
+        return self.desk.commanding()
 
 
 # ---- orders to jobs that are there

@@ -1,9 +1,10 @@
-"""Keys that this server has looked up, kept for a few seconds, so that not every request asks for them.
+"""Keys, and secrets to sign with, as this server has read them last: so that not every request asks for them.
 
 A key that is revoked, or whose user is erased, opens nothing after `KEY_SECONDS` at the latest, one that expires from
 that second on; and so do sessions, which hold the number of a key.
 """
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from pipeline.store.keys import Key
 from pipeline.store.session import Database
 
 KEY_SECONDS = 5.0
+SECRET_SECONDS = 60.0
 MOST = 4096  # keys, and secrets that are none, of which this much is remembered
 
 
@@ -53,3 +55,29 @@ class Keyring:
             self._known = {}  # whoever sends ever new secrets makes us forget, and not grow
         self._known[which] = answer = _Answer(asked_at + left, key)
         return answer
+
+
+class Secrets:
+    """What this server signs with, by purpose."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[str, tuple[float, bytes]] = {}
+
+    def of(self, purpose: str) -> bytes:
+        """The secret for this purpose; ServiceDown where it is not at hand and cannot be read."""
+        known = self._fresh(purpose)
+        if known is not None:
+            return known
+        read = self._database.run(lambda connection: keys.signing_secret(connection, purpose))
+        self._known[purpose] = (time.monotonic(), read)
+        return read
+
+    async def at_hand(self, purpose: str) -> bytes:
+        """The same, for those who must not wait for the database in their thread."""
+        known = self._fresh(purpose)
+        return await run_in_threadpool(self.of, purpose) if known is None else known
+
+    def _fresh(self, purpose: str) -> bytes | None:
+        read_at, secret = self._known.get(purpose, (-math.inf, b""))
+        return secret if time.monotonic() - read_at <= SECRET_SECONDS else None

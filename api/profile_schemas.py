@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.schemas import Versions
 from api.views.comparisons import Compared, Period, Side
 from api.views.profiles import PhotoPage, UserProfile
 from pipeline.compare import ComparedCategory
+from pipeline.ledger.refresh import Refresh
 from pipeline.profile import Cell, Unit
 from pipeline.records import WHOLE
 from pipeline.side_by_side import SharedCell
@@ -62,10 +63,8 @@ class UnderOut(BaseModel):
 class PeriodOut(BaseModel):
     """A half-open period, by the time a photo was taken; null: without an end on that side."""
 
-    model_config = ConfigDict(populate_by_name=True)
-
-    since: datetime | None = Field(alias="from")
-    until: datetime | None = Field(alias="to")
+    since: datetime | None = Field(serialization_alias="from")
+    until: datetime | None = Field(serialization_alias="to")
 
 
 class ProfileOut(BaseModel):
@@ -189,6 +188,20 @@ class OwnPhotosOut(BaseModel):
             next_page_token=next_page_token,
             versions=Versions.of(found.model, found.policy.version),
         )
+
+
+class RefreshOut(BaseModel):
+    """The jobs that bring a user's new photos."""
+
+    user: str
+    job_id: int = Field(description="over the photos that the ledger knows")
+    listing_job_id: int | None = Field(description="over the user's place; null: no listing has met the user there")
+    submitted: bool = Field(description="whether one of the jobs is new; else all went on already")
+
+    @classmethod
+    def of(cls, user: str, found: Refresh) -> "RefreshOut":
+        """The answer for what was asked for."""
+        return cls(user=user, job_id=found.job_id, listing_job_id=found.listing_job_id, submitted=found.submitted)
 
 
 # ---- two side by side

@@ -121,7 +121,9 @@ class CalibrationOut(BaseModel):
     target: float = Field(
         description="of the photos that show something, so many show no wrong tag; at least what was asked for"
     )
-    guarantee: Literal["average", "high-probability"] = Field(description="how often that holds; see docs/rollup.md")
+    guarantee: Literal["average", "high-probability"] = Field(
+        description="average: an estimate, single calibrations fall on either side; high-probability: in 95 of 100"
+    )
     photos: int = Field(description="labelled photos that it was measured on; it holds for photos like them")
 
     @classmethod

@@ -1,8 +1,6 @@
-"""What the routes stand on: profiles and thumbnails, made from ports that the composition root fills."""
+"""What the routes stand on: thumbnails, secrets and settings, made from ports that the composition root fills."""
 
-import math
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,29 +9,23 @@ from typing import Protocol
 
 from fastapi import Request
 from sqlalchemy import Connection
-from starlette.concurrency import run_in_threadpool
 
 from api.errors import Problem, not_found
-from api.keyring import Keyring
+from api.keyring import Keyring, Secrets
 from api.limits import Throttle
 from api.watching import Watching
 from pipeline.errors import ConfigurationError, PhotoUnreadable
-from pipeline.profile import Profile, profile
 from pipeline.records import Code
 from pipeline.settings import Settings
 from pipeline.store import queries
-from pipeline.store.keys import signing_secret
-from pipeline.store.policies import active_policy, coarsen_totals
 from pipeline.store.queries import ActiveModel, PhotoPlace
 from pipeline.store.roles import see_everybody
 from pipeline.store.session import Database
 from taxonomy import graph
 from taxonomy.graph import Taxonomy
-from taxonomy.policy import Policy
 
 THUMBNAILS_AT_ONCE = 4  # bounds the memory that whole photos take here
 TURN_SECONDS = 5.0  # to wait for one's turn: those who wait hold threads that others need
-SECRET_SECONDS = 60.0  # for so long after it was replaced a secret is still taken
 EVICT_EVERY = 64  # thumbnails, from the first on; the cache may pass its cap by so many small JPEGs per process
 
 
@@ -51,17 +43,6 @@ class Decoder(Protocol):
     def thumbnail(self, data: bytes, side: int) -> bytes:
         """A square JPEG without metadata; PhotoUnreadable."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class UserProfile:
-    """A user's profile, and the versions that it rests on."""
-
-    user: str
-    user_id: int
-    profile: Profile
-    model: ActiveModel
-    policy: Policy
 
 
 #: Opens a transaction of whoever asks: a desk's `transaction` or `gallery`.
@@ -144,26 +125,6 @@ class Thumbnails:
             self._turn.release()
 
 
-class Secrets:
-    """What this server signs with, by purpose; read anew once a minute, so that a replaced one is soon in force."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._known: dict[str, tuple[float, bytes]] = {}
-
-    def of(self, purpose: str) -> bytes:
-        """The secret for this purpose; ServiceDown where it is not at hand and cannot be read."""
-        read_at, secret = self._known.get(purpose, (-math.inf, b""))
-        if time.monotonic() - read_at > SECRET_SECONDS:
-            secret = self._database.run(lambda connection: signing_secret(connection, purpose))
-            self._known[purpose] = (time.monotonic(), secret)
-        return secret
-
-    async def at_hand(self, purpose: str) -> bytes:
-        """The same, for those who must not wait for the database in their thread."""
-        return await run_in_threadpool(self.of, purpose)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """Everything that routes may use."""
@@ -184,18 +145,6 @@ def active_model(connection: Connection) -> ActiveModel:
     if model is None:
         raise ConfigurationError("No model is registered yet; run `pictograph migrate`.")
     return model
-
-
-def user_profile(connection: Connection, user: str, k: int) -> UserProfile:
-    """The user's profile under the active model; a Problem where there is no such user."""
-    model = active_model(connection)
-    found = queries.user_profile_totals(connection, model.model_id, user)
-    if found is None:
-        raise not_found(f"There is no user {user!r}.")
-    taxonomy = taxonomy_of(model)
-    policy = active_policy(connection, taxonomy)
-    made = profile(coarsen_totals(found.totals, policy), taxonomy, k)
-    return UserProfile(user=user, user_id=found.user_id, profile=made, model=model, policy=policy)
 
 
 def taxonomy_of(model: ActiveModel) -> Taxonomy:

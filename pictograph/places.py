@@ -86,8 +86,7 @@ def servers(
         found: dict[str, object] = {}
         if Service.POSTGRES in missing:
             found["database_url"] = SecretStr(endpoints.database_url)
-            if settings.api_open is None and settings.api_is_local:
-                found["api_open"] = True  # whoever reaches it may read the photos themselves, and the data folder
+            found["api_open"] = open_by_itself(settings)
         if Service.BROKER in missing:
             found["broker_url"] = SecretStr(endpoints.broker_url)
         if Service.S3 in missing:
@@ -97,6 +96,14 @@ def servers(
             found["output_access_key_id"] = endpoints.s3_results_access_key_id
             found["output_secret_access_key"] = SecretStr(endpoints.s3_results_secret_access_key)
         yield settings.model_copy(update=found)
+
+
+def open_by_itself(settings: Settings) -> bool:
+    """Whether an API over the embedded ledger asks for no keys: where this machine alone reaches it, unless forbidden.
+
+    Its users may read that ledger, and the photos, in the data folder anyway.
+    """
+    return settings.api_is_local if settings.api_open is None else settings.api_open
 
 
 def prepare_outputs(settings: Settings, request: JobRequest) -> None:

@@ -6,7 +6,7 @@ each cell that can hold them shows both shares, and every one has them as its ti
 
 import csv as csv_format
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.compare import ComparedCategory
 from pipeline.lettering import width as ems
@@ -77,7 +77,7 @@ def _legend(a: str, b: str, width: int, height: int) -> str:
 COLUMNS = ("list", "kind", "wnid", "name", "share_a", "share_b", "difference", "bits")
 
 
-def csv(cells: Sequence[SharedCell], lists: dict[str, Sequence[tuple[ComparedCategory, float]]]) -> str:
+def csv(cells: Sequence[SharedCell], lists: Mapping[str, Sequence[tuple[ComparedCategory, float]]]) -> str:
     """The cells, and then each list with the number that orders it, as CSV (RFC 4180) with a header line."""
     out = io.StringIO()
     writer = csv_format.writer(out, lineterminator="\r\n")

@@ -41,6 +41,12 @@ def fit(text: str, box: tuple[float, float], sizes: tuple[float, float]) -> list
     return best if best[0].size >= sizes[0] else []
 
 
+def one_line(text: str, box: tuple[float, float], sizes: tuple[float, float]) -> list[Line]:
+    """The text in one line, as large as the box allows within `sizes`; nothing where the least does not fit."""
+    line = _broken([text], box, sizes)
+    return line if line[0].size >= sizes[0] else []
+
+
 def _breaks(text: str) -> list[list[str]]:
     """The text as one line, and broken at each of its spaces."""
     words = text.split()

@@ -101,6 +101,8 @@ class Settings(BaseSettings):
     api_body_bytes: PositiveInt = 256 * 1024
     """What may be sent to the API in one request."""
     thumbnail_cache_bytes: PositiveInt = 256 * 1024 * 1024
+    fewest_users: PositiveInt = 5
+    """What fewer users who consent have photos of is withheld from those who may only see their own and such users'."""
 
     debug: bool = False
     """Show where an unexpected error came from."""

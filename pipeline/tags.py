@@ -2,7 +2,7 @@
 
 The laws
   1. Candidates are the tags that the model's decision shows, and the categories that somebody confirmed, with
-     everything above them that can be a tag. Nothing that the policy hides is one.
+     everything above them that can be a tag. Photo and words come as the policy shows them, so nothing hidden is one.
   2. Wishes leave out candidates first. Of those left, the narrowest are *tags*; what lies above one is an *ancestor*.
      What somebody rejected stays listed, as rejected, and keeps nothing above it from being the narrowest.
   3. A wish for a probability is about what the model says; what a person confirmed needs none.
@@ -16,7 +16,6 @@ from pipeline.verdicts import Said, Standing, Word, above, all_said
 from taxonomy.ballot import ballot
 from taxonomy.decide import PhotoDecision
 from taxonomy.graph import Taxonomy
-from taxonomy.policy import Policy
 
 TagKind = Literal["tag", "ancestor", "leaf"]
 Source = Literal["model", "person"]
@@ -47,7 +46,7 @@ class Listed:
 
 
 def listed(
-    photo: PhotoDecision, words: Sequence[Word], wishes: Wishes, taxonomy: Taxonomy, policy: Policy, vague_share: float
+    photo: PhotoDecision, words: Sequence[Word], wishes: Wishes, taxonomy: Taxonomy, vague_share: float
 ) -> tuple[Listed, ...]:
     """The list of a photo: tags, then ancestors, narrowest first; then leaves, surest first.
 
@@ -56,12 +55,11 @@ def listed(
         words: as the policy shows them (`pipeline.verdicts.shown`).
         wishes: what is asked for.
         taxonomy: whose columns and nodes they are.
-        policy: the one by which both are shown.
         vague_share: of the decision; a category with this share of the labels is no tag because of what lies below.
     """
     said, shown = all_said(words, taxonomy), set(photo.tags.tolist())
     masses = dict(zip(photo.columns.tolist(), photo.masses.tolist(), strict=True))
-    confirmed = _confirmed(words, said, taxonomy, policy, vague_share)
+    confirmed = _confirmed(words, said, taxonomy, vague_share)
     wanted = [node for node in shown | confirmed if _wished(node, masses.get(node), said, wishes, taxonomy)]
     narrowest = _narrowest(wanted, said, taxonomy)
     leaves = (
@@ -91,13 +89,11 @@ def listed(
     return tuple(found[: wishes.most])
 
 
-def _confirmed(
-    words: Sequence[Word], said: Said, taxonomy: Taxonomy, policy: Policy, vague_share: float
-) -> frozenset[int]:
+def _confirmed(words: Sequence[Word], said: Said, taxonomy: Taxonomy, vague_share: float) -> frozenset[int]:
     """What people's words make tags: what they name, and what can be a tag above it."""
     named = {int(taxonomy.shown_as[word.node]) for word in words if word.kind != "reject"}
     showable = ballot(taxonomy, "expected", vague_share).showable
-    return frozenset(n for n in said.yes if n not in policy.hidden and (n in named or showable[n]))
+    return frozenset(n for n in said.yes if n in named or showable[n])
 
 
 def _wished(node: int, mass: int | None, said: Said, wishes: Wishes, taxonomy: Taxonomy) -> bool:

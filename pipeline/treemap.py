@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from xml.sax.saxutils import escape, quoteattr
 
-from pipeline.lettering import LINE_HEIGHT, Line, fit
+from pipeline.lettering import LINE_HEIGHT, Line, fit, one_line
 from pipeline.palette import HATCH, INK, UNSURE, Paint, paints
 from pipeline.profile import Cell, Profile, Unit, apportion
 
@@ -269,8 +269,8 @@ def _written(name: str, told: Sequence[str], box: tuple[float, float], most: flo
     written = [(line, 650) for line in lines]
     left = down - sum(line.size * LINE_HEIGHT for line in lines)
     sizes = LEAST, max(READABLE, 0.55 * lines[0].size)
-    fitting = (fit(text, (across, left), sizes) for text in told)
-    written += [(line, 400) for line in next((found for found in fitting if len(found) == 1), [])]
+    fitting = (one_line(text, (across, left), sizes) for text in told)
+    written += [(line, 400) for line in next(filter(None, fitting), [])]
     return _set(written, padding)
 
 

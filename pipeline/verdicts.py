@@ -14,11 +14,12 @@ The laws
   4. A word about a category that the policy hides is shown as one about what stands for it, if it says yes, and not at
      all, if it says no. A hidden headline is not named. The words themselves stay as they were said.
 
-No word contradicts itself: what lies above a category holds all of its labels, what lies below a headline under it
+No word contradicts itself: what lies above a category holds all of its labels, and what lies below a headline under it
 holds fewer.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
@@ -102,15 +103,25 @@ def coarse(word: Word, policy: Policy) -> Word | None:
 
 @lru_cache(maxsize=4096)
 def above(node: int, taxonomy: Taxonomy) -> Nodes:
-    """The category, its like, and everything above them along any path."""
-    return NONE.union(*(taxonomy.distances[each] for each in _alike(node, taxonomy)))
+    """The category, everything above it along any path, and what is one with any of these."""
+    return _closed(node, lambda each: frozenset(taxonomy.distances[each]), taxonomy)
 
 
 @lru_cache(maxsize=4096)
 def below(node: int, taxonomy: Taxonomy) -> Nodes:
-    """The category, its like, and everything below them along any path."""
-    alike = _alike(node, taxonomy)
-    return frozenset(each for each, reach in enumerate(taxonomy.distances) if not alike.isdisjoint(reach))
+    """The category, everything below it along any path, and what is one with any of these."""
+    return _closed(node, lambda each: _under(taxonomy)[each], taxonomy)
+
+
+def _closed(node: int, reach: Callable[[int], Nodes], taxonomy: Taxonomy) -> Nodes:
+    """What can be reached from a node, by steps of `reach` and between categories with the same labels."""
+    found: Nodes = NONE
+    fresh = _alike(node, taxonomy)
+    while fresh:
+        found |= fresh
+        reached = NONE.union(*(reach(each) for each in fresh))
+        fresh = NONE.union(*(_alike(each, taxonomy) for each in reached)) - found
+    return found
 
 
 def _alike(node: int, taxonomy: Taxonomy) -> Nodes:
@@ -120,7 +131,17 @@ def _alike(node: int, taxonomy: Taxonomy) -> Nodes:
 
 @lru_cache(maxsize=8)
 def _classes(taxonomy: Taxonomy) -> dict[int, Nodes]:
-    found: dict[int, set[int]] = {}
+    found: defaultdict[int, set[int]] = defaultdict(set)
     for node, stands_for in enumerate(taxonomy.shown_as.tolist()):
-        found.setdefault(stands_for, set()).add(node)
+        found[stands_for].add(node)
     return {stands_for: frozenset(nodes) for stands_for, nodes in found.items()}
+
+
+@lru_cache(maxsize=8)
+def _under(taxonomy: Taxonomy) -> tuple[Nodes, ...]:
+    """By node: itself and everything below it."""
+    found: list[set[int]] = [set() for _ in range(taxonomy.nodes)]
+    for node, reach in enumerate(taxonomy.distances):
+        for each in reach:
+            found[each].add(node)
+    return tuple(frozenset(nodes) for nodes in found)

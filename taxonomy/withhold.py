@@ -60,18 +60,20 @@ class _Places:
 
 @lru_cache(maxsize=2)
 def _places(taxonomy: Taxonomy) -> _Places:
-    bits = [sum(1 << label for label in held) for held in taxonomy.label_sets]
-    narrow_first = sorted(
-        (v for v in range(taxonomy.nodes) if taxonomy.shown_as[v] == v), key=lambda v: (taxonomy.leaf_count[v], v)
-    )
-    above: list[list[int]] = [[] for _ in bits]
-    below: list[list[int]] = [[] for _ in bits]
+    sets = taxonomy.label_sets
+    narrow_first = sorted(set(taxonomy.shown_as.tolist()), key=lambda v: (len(sets[v]), v))
+    holding: list[list[int]] = [[] for _ in taxonomy.labels]  # by label
     for node in narrow_first:
-        for other in narrow_first:
-            if bits[node] & bits[other] == bits[node] != bits[other]:
-                above[node].append(other)
-                below[other].append(node)
-    return _Places(tuple(bits), tuple(map(tuple, above)), tuple(tuple(reversed(each)) for each in below))
+        for label in sets[node]:
+            holding[label].append(node)
+    above: list[tuple[int, ...]] = [()] * taxonomy.nodes
+    below: list[list[int]] = [[] for _ in sets]
+    for node in narrow_first:
+        above[node] = tuple(v for v in holding[min(sets[node])] if sets[node] < sets[v])
+        for v in above[node]:
+            below[v].append(node)
+    bits = tuple(sum(1 << label for label in held) for held in sets)
+    return _Places(bits, tuple(above), tuple(tuple(reversed(inside)) for inside in below))
 
 
 class _Publishing:

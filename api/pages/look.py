@@ -6,6 +6,7 @@ Months are whole ones, the last one included: `from=2025-01&to=2025-03` is a qua
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
+from itertools import islice
 from urllib.parse import urlencode
 
 from api.pages.mosaic import Tile
@@ -15,6 +16,7 @@ from pipeline.profile import CELLS, Unit
 from pipeline.store.periods import Month
 
 CHOICES = (2, 4, 6, 8, 12)  # of k
+MOST_MONTHS = 240  # to choose from, those without photos included
 LOWEST_BAR = 1.5  # of 40: a month with few photos is a month with photos
 
 
@@ -66,12 +68,12 @@ class Look:
         end = None if self.end is None else following(self.end)
         return self._address(f"/v1/users/{encoded(self.user)}/profile{suffix}", replace(self, end=end))
 
-    def way(self, tile: Tile) -> str | None:
-        """Where a tile leads: into its category; *other* to more categories; nowhere if that is where one is."""
+    def way(self, tile: Tile) -> str:
+        """Where a tile leads: into its category, *other* to more categories; else to its photos, or what it means."""
         if tile.wnid is not None:
-            return None if tile.wnid == self.under else self.at(under=tile.wnid)
+            return "#newest" if tile.wnid == self.under else self.at(under=tile.wnid)
         more = next((choice for choice in CHOICES if choice > self.k), None)
-        return self.at(k=more) if tile.kind == "other" and more else None
+        return self.at(k=more) if tile.kind == "other" and more else "#reading"
 
     def hidden(self) -> list[tuple[str, str]]:
         """What a form that chooses months must carry along."""
@@ -110,11 +112,16 @@ class Bar:
 
 
 def bars(months: Sequence[Month], look: Look) -> list[Bar]:
-    """Every month from the first one to the last, those without photos too: time does not jump."""
+    """Every month from the first one to the last, those without photos too: time does not jump.
+
+    Except where a camera's clock was years off; then those with photos alone.
+    """
     if not months:
         return []
     photos = {month.month: month.photos for month in months}
-    days = list(_each(months[0].month, months[-1].month))
+    days = list(islice(_each(months[0].month, months[-1].month), MOST_MONTHS + 1))
+    if len(days) > MOST_MONTHS:
+        days = list(photos)
     chosen = [day for day in days if (look.start or day) <= day <= (look.end or day)] or days
     most = max(photos.values())
     return [

@@ -9,8 +9,9 @@ which may have any size. There are two layouts, for wide views and for narrow on
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.palette import paints
+from pipeline.palette import diverging, paints
 from pipeline.profile import Cell, Kind, Profile
+from pipeline.side_by_side import SharedCell
 from pipeline.treemap import Rectangle, layout
 
 WIDE, NARROW = (210.0, 100.0), (64.0, 100.0)  # the shapes that the layouts are made for
@@ -61,6 +62,39 @@ def tiles(profile: Profile, covers: dict[int, int]) -> tuple[Tile, ...]:
 
 def _inside(cell: Cell) -> tuple[str, ...]:
     return tuple(inner.name for inner in cell.cells if inner.kind == "category")[:NAMED_INSIDE]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedTile:
+    """One cell of two profiles on one map."""
+
+    number: int
+    kind: Kind
+    name: str
+    wnid: str | None
+    paint: str  # of the difference
+    mass: int  # pooled
+    share_a: float
+    share_b: float
+    difference: float  # share_a - share_b
+
+
+def shared_tiles(cells: Sequence[SharedCell]) -> tuple[SharedTile, ...]:
+    """Two profiles' cells as tiles."""
+    return tuple(
+        SharedTile(
+            number=number,
+            kind=cell.kind,
+            name=cell.name,
+            wnid=cell.wnid,
+            paint=diverging(cell.difference).name,
+            mass=cell.mass,
+            share_a=cell.share_a,
+            share_b=cell.share_b,
+            difference=cell.difference,
+        )
+        for number, cell in enumerate(cells, 1)
+    )
 
 
 def sheet_address(masses: Iterable[int]) -> str:

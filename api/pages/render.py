@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from pipeline.treemap import percent, photos
 
@@ -59,6 +60,14 @@ def _points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
+def _spoken(sentence: str) -> Markup:
+    """A sentence in which commands stand between backticks."""
+    parts = sentence.split("`")
+    if len(parts) % 2 == 0:  # one is not closed: it is somebody's own word
+        return escape(sentence)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -79,6 +88,7 @@ def _environment() -> Environment:
         "number": "{:,}".format,
         "duration": _duration,
         "words": lambda name: name.replace("_", " "),
+        "spoken": _spoken,
     }
     made.globals["static"] = static
     return made

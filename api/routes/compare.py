@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 
 from api.answers import answered, unchanged
 from api.asking import COMPARED_PARAMETERS, DIFF_PARAMETERS, PeriodsCompared, UsersCompared
-from api.auth import Desk, ProfileDesk
+from api.auth import ProfileDesk
 from api.parameters import only
 from api.profile_schemas import ComparedOut
 from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content

@@ -13,7 +13,8 @@ from api.parameters import only
 from api.services import active_model, taxonomy_of
 from api.tokens import following, opened, seal
 from api.views import categories, photos
-from api.views.photos import PhotoView, Tag
+from api.views.naming import Tag
+from api.views.photos import PhotoView
 from pipeline.explain import Explanation
 from pipeline.profile import broadest_shown
 from pipeline.store import queries
@@ -28,6 +29,7 @@ LARGEST_ID = 2**63 - 1
 LONGEST_WORD = 100  # letters of a search
 SENSES = 50  # found at most
 PEOPLE = 12  # on the entrance; all of them are at /people
+MOSAIC = (21, 15, 9)  # tiles that fill whole rows of six, the first of them being as large as four
 SHOTS = 48  # photos per page of a category: whole rows of 2, 3, 4, 6, 8 and 12
 MOST_SHOTS = 200
 MOST_STEPS = 6  # to the right, of a tag below another
@@ -78,7 +80,9 @@ def explore(request: Request, desk: CategoryDesk, q: Annotated[str, Query(max_le
             found = categories.search(connection, reader, asked, SENSES)
             values = {"senses": found, "alike": sum(_called(sense, asked) for sense in found)}
         else:
-            values = {"cards": categories.broadest(connection, reader)}
+            cards = categories.broadest(connection, reader)
+            whole = next((tiles for tiles in MOSAIC if tiles <= len(cards)), len(cards))
+            values = {"cards": cards[:whole], "further": cards[whole:]}
     if not asked:
         values |= _people(desk)
     return cacheable(request, page("index.html", principal=desk.principal, asked=asked, q=asked, **values), HTML)
@@ -158,6 +162,7 @@ def one_photo(
         "photo.html",
         principal=desk.principal,
         photo=found,
+        called=called(found.tags),
         tags=steps(found.tags, taxonomy),
         kinds=_kinds(found, taxonomy),
         may_judge=may_judge,
@@ -171,15 +176,24 @@ def one_photo(
     return cacheable(request, body, HTML)
 
 
+def called(tags: Sequence[Tag]) -> str | None:
+    """What to call a photo with these tags, narrowest first: as a person says, else as the model does."""
+    stands = [tag for tag in tags if tag.verdict != "rejected"]
+    said = [tag for tag in stands if tag.verdict == "confirmed" and tag.kind == "tag"]
+    by_model = [tag for tag in stands if tag.headline]
+    return next((tag.name for tag in (*said, *by_model, *stands)), None)
+
+
 def steps(tags: Sequence[Tag], taxonomy: Taxonomy) -> list[Step]:
     """Tags from broad to fine, branch by branch with the surest first, set in by how many of them lie above."""
-    masses = {taxonomy.node(tag.wnid): tag.mass or 0 for tag in tags}
-
-    def place(tag: Tag) -> list[tuple[int, int]]:
-        return [(-masses.get(node, 0), node) for node in path(taxonomy.node(tag.wnid), taxonomy)]
-
-    in_order = sorted(((place(tag), tag) for tag in tags), key=lambda pair: pair[0])
-    return [Step(tag=tag, step=min(MOST_STEPS, sum(node in masses for _, node in way[:-1]))) for way, tag in in_order]
+    ways = {tag.wnid: path(taxonomy.node(tag.wnid), taxonomy) for tag in tags}
+    listed = {way[-1] for way in ways.values()}
+    surest: dict[int, int] = {}  # by node, of what is listed at or below it
+    for tag in tags:
+        for node in ways[tag.wnid]:
+            surest[node] = max(surest.get(node, 0), tag.mass or 0)
+    in_order = sorted(tags, key=lambda tag: [(-surest[node], node) for node in ways[tag.wnid]])
+    return [Step(tag=tag, step=min(MOST_STEPS, len(listed.intersection(ways[tag.wnid][:-1])))) for tag in in_order]
 
 
 def path(node: int, taxonomy: Taxonomy) -> list[int]:

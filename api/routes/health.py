@@ -13,13 +13,13 @@ from pipeline.store import migrate
 router = APIRouter(tags=["health"])
 
 
-@router.get("/livez", dependencies=[only()])
+@router.get("/livez", dependencies=[only()], operation_id="livez")
 async def livez() -> dict[str, str]:
     """The process answers; nothing else is asked, and no thread is waited for."""
     return {"status": "alive"}
 
 
-@router.get("/readyz", dependencies=[only()])
+@router.get("/readyz", dependencies=[only()], operation_id="readyz")
 def readyz(request: Request) -> dict[str, str]:
     """The database answers and has the tables that this code needs."""
     current, needed = migrate.current(services_of(request).database), _needed()

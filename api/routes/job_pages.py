@@ -12,10 +12,10 @@ from api.answers import cacheable
 from api.auth import Desk, JobDesk, OperatorDesk, Scope
 from api.errors import not_found
 from api.job_answers import JobOut
-from api.job_bodies import Text
+from api.job_bodies import ItemCodes, ItemStates, Text
 from api.pages.render import page
 from api.parameters import only
-from api.routes.jobs import ItemCodes, ItemStates, JobId, PageToken, detail_of, job_out, position
+from api.routes.jobs import JobId, PageToken, detail_of, job_out, position
 from api.views import jobs as views
 from pipeline.ledger.items import Item, ItemPage
 from pipeline.ledger.jobs import Job, forgotten
@@ -137,7 +137,7 @@ def job_page(request: Request, desk: JobDesk, job_id: JobId) -> Response:
         reason=reason,
         groups=_groups(job, pages),
         forgotten=forgotten(job) if job.tidying_at else None,
-        may=_orders(desk, job),
+        orders=_orders(desk, job),
         rests=RESTS,
     )
     return cacheable(request, body, HTML)

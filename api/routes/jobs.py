@@ -2,7 +2,7 @@
 
 from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse
@@ -22,7 +22,7 @@ from api.job_answers import (
     WhyOut,
     job_facts,
 )
-from api.job_bodies import JobIn, PauseIn, ResumeIn, RetryIn
+from api.job_bodies import ItemCodes, ItemStates, JobIn, JobStates, PauseIn, ResumeIn, RetryIn
 from api.job_commands import Done
 from api.parameters import only
 from api.views import jobs as views
@@ -43,43 +43,6 @@ PageToken = Annotated[str | None, Query(description="next_page_token of the page
 IdempotencyKey = Annotated[
     str | None, Header(description="the same key and the same body again are the same job, not another")
 ]
-JobStates = Literal[
-    "open",
-    "ended",
-    "created",
-    "running",
-    "paused",
-    "cancelling",
-    "succeeded",
-    "succeeded_with_errors",
-    "failed",
-    "cancelled",
-]
-ItemStates = Literal[
-    "pending",
-    "retry",
-    "succeeded",
-    "failed",
-    "skipped_unchanged",
-    "duplicate",
-    "excluded",
-    "cancelled",
-    "erased",
-]
-ItemCodes = Literal[
-    "tagged",
-    "abstained",
-    "unsupported",
-    "too_large",
-    "corrupt",
-    "gone",
-    "quarantined",
-    "model_error",
-    "infrastructure",
-    "forbidden",
-    "same_content",
-]
-
 _PROBLEM: dict[str, Any] = {"content": {"application/problem+json": {}}}
 _COMMAND: dict[int | str, dict[str, Any]] = {
     404: {"description": "There is no such job.", **_PROBLEM},

@@ -146,10 +146,11 @@ def _answer(
     request: Request, desk: Desk, stamp: Callable[[Connection], str], find: Callable[[Connection], BaseModel]
 ) -> Response:
     with desk.gallery() as connection:
-        known = unchanged(request, stamp(connection))
+        before = stamp(connection)
+        known = unchanged(request, before)
         if known is not None:
             return known
-        tag, found = steady(connection, stamp, find)
+        tag, found = steady(connection, before, stamp, find)
     return answered(found.model_dump_json(), "application/json", tag)
 
 

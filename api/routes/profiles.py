@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,15 +19,17 @@ from api.asking import (
     ProfileAsked,
     UserPhotosAsked,
 )
-from api.auth import ProfileDesk
+from api.auth import ProfileDesk, RefreshDesk
 from api.parameters import only
-from api.profile_schemas import MonthsOut, OwnPhotosOut, ProfileOut, UsersOut
+from api.profile_schemas import MonthsOut, OwnPhotosOut, ProfileOut, RefreshOut, UsersOut
 from api.services import active_model
 from api.tokens import invalid, next_link, opened, seal
 from api.views import profiles
 from api.views.profiles import EDITION, UserProfile
 from pipeline import treemap
+from pipeline.ledger.refresh import refresh
 from pipeline.png import png
+from pipeline.sources.allowed import Allowed
 from pipeline.store import queries
 from pipeline.store.own_photos import Position
 
@@ -174,3 +177,28 @@ def _position(position: list[Any]) -> Position:
         case [str(moment), int(photo_id)]:
             return datetime.fromisoformat(moment), photo_id
     raise invalid()
+
+
+# ---- new photos
+
+
+@router.post(
+    "/{user:anything}:refresh",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=RefreshOut,
+    operation_id="refresh_user",
+    dependencies=[only()],
+)
+def refresh_user(desk: RefreshDesk, user: str) -> Response:
+    """Have the user's new photos tagged now, ahead of bulk work; while that goes on, asking again is the same job.
+
+    What the ledger knows is one job. Where an earlier listing has met the user's photos, what is new at their place is
+    another. Jobs are read by principals who see everybody's.
+    """
+    with desk.transaction() as connection:
+        profiles.known_user(connection, user)
+        model_id = active_model(connection).model_id
+    with desk.refreshing(user) as connection:
+        found = refresh(connection, user, model_id, Allowed.of(desk.services.settings))
+    body = RefreshOut.of(user, found).model_dump_json()
+    return Response(body, HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{found.job_id}", "Retry-After": "5"}, JSON)

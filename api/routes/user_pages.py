@@ -3,21 +3,24 @@
 from datetime import date
 from http import HTTPStatus
 from typing import Annotated
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from api.answers import answered, cacheable, unchanged
-from api.auth import ProfileDesk
-from api.errors import Problem
+from api.auth import Principal, ProfileDesk
+from api.errors import Problem, not_found
 from api.pages import mosaic
 from api.pages.look import CHOICES, Look, bars, within
 from api.pages.render import PAGES, page
-from api.parameters import only
+from api.parameters import encoded, only
 from api.services import active_model
-from api.views import profiles
-from pipeline.store.periods import Month
-from pipeline.profile import CELLS, MOST_CELLS, Unit
+from api.views import comparisons, profiles
+from api.views.comparisons import Compared, ComparedAsked
+from api.views.profiles import Ref
+from pipeline.profile import BROAD, CELLS, MOST_CELLS, Unit
 from pipeline.store import queries
 
 router = APIRouter(include_in_schema=False)
@@ -35,7 +38,9 @@ def people(request: Request, desk: ProfileDesk, after: str = "") -> Response:
         found = queries.users(connection, active_model(connection).model_id, USERS_PER_PAGE + 1, after)
     shown = found[:USERS_PER_PAGE]
     following = shown[-1].name if len(found) > USERS_PER_PAGE else None
-    return cacheable(request, page("people.html", users=shown, after=after, following=following), HTML)
+    return cacheable(
+        request, page("people.html", users=shown, after=after, following=following, principal=desk.principal), HTML
+    )
 
 
 @router.get("/mosaic.css", dependencies=[only("m")])
@@ -80,21 +85,21 @@ def _refused(name: str, detail: str) -> Problem:
 @router.get("/u/{user:anything}", dependencies=[only("under", "k", "unit", "from", "to")])
 def pictograph(request: Request, desk: ProfileDesk, look: Annotated[Look, Depends(look_at)]) -> Response:
     """One user's pictograph."""
+
+    def stamp(connection: Connection) -> str:
+        return profiles.profile_stamp(connection, look.user, look.asked, PAGES, look, desk.principal)
+
     with desk.transaction() as connection:
-        etag = profiles.profile_stamp(connection, look.user, look.asked, PAGES, desk.principal)
+        etag = stamp(connection)
         known = unchanged(request, etag)
         if known is not None:
             return known
-        etag, body = profiles.steady(
-            connection,
-            lambda c: profiles.profile_stamp(c, look.user, look.asked, PAGES, desk.principal),
-            lambda c: _pictograph(c, look, desk),
-        )
+        etag, body = profiles.steady(connection, etag, stamp, lambda c: _pictograph(c, look, desk.principal))
     return answered(body, HTML, etag)
 
 
-def _pictograph(connection: Connection, look: Look, desk: ProfileDesk) -> str:
-    months: tuple[Month, ...] = profiles.months(connection, look.user)
+def _pictograph(connection: Connection, look: Look, principal: Principal) -> str:
+    months = profiles.months(connection, look.user)
     found = profiles.user_profile(connection, look.user, look.asked)
     tiles = mosaic.tiles(found.profile, profiles.covers(connection, found))
     look = within(look, months)
@@ -108,5 +113,67 @@ def _pictograph(connection: Connection, look: Look, desk: ProfileDesk) -> str:
         months=bars(months, look),
         choices=CHOICES,
         newest=profiles.photos(connection, look.user, look.photos, None, NEWEST_SHOWN).photos,
-        principal=desk.principal,
+        principal=principal,
     )
+
+
+# ---- two users
+
+COMPARED_CELLS = 8  # more than of one user: most are small where two are drawn as one
+COMPARED_ENTRIES = 8  # of a list
+
+
+@router.get("/compare", dependencies=[only("a", "b")])
+def choose_two(request: Request, desk: ProfileDesk, a: str = "", b: str = "") -> Response:
+    """A form for two names; with both of them, the way to their comparison."""
+    if a and b:
+        return RedirectResponse(f"/compare/{encoded(a)}/{encoded(b)}", HTTPStatus.SEE_OTHER)
+    return cacheable(request, page("compare_choose.html", a=a, b=b, principal=desk.principal), HTML)
+
+
+@router.get("/compare/{names:anything}", dependencies=[only("k")])
+def compared(
+    request: Request, desk: ProfileDesk, k: Annotated[int, Query(ge=1, le=MOST_CELLS)] = COMPARED_CELLS
+) -> Response:
+    """Two users on one map, and in lists."""
+    a, b = _two(request)
+    asked, viewer = ComparedAsked(k=k, most=COMPARED_ENTRIES), desk.principal.user
+
+    def stamp(connection: Connection) -> str:
+        return comparisons.compared_stamp(connection, (a, b), asked, None, PAGES, desk.principal)
+
+    with desk.gallery() as connection:
+        etag = stamp(connection)
+        known = unchanged(request, etag)
+        if known is not None:
+            return known
+        etag, found = profiles.steady(connection, etag, stamp, lambda c: comparisons.compared(c, a, b, asked, viewer))
+    tiles = mosaic.shared_tiles(found.cells)
+    return answered(
+        page(
+            "compare.html",
+            found=found,
+            tiles=tiles,
+            sheet=mosaic.sheet_address(tile.mass for tile in tiles),
+            widest=_telling(found),
+            principal=desk.principal,
+        ),
+        HTML,
+        etag,
+    )
+
+
+def _telling(found: Compared) -> list[Ref]:
+    """Where the two differ most, without the categories that are too broad to be shown anywhere."""
+    most = BROAD * found.taxonomy.classes
+    leaves = found.taxonomy.leaf_count
+    return [ref for ref, _ in found.widest if leaves[found.taxonomy.node(ref.wnid)] < most]
+
+
+def _two(request: Request) -> tuple[str, str]:
+    """The names in the path as it was sent: they may hold slashes, and then those are encoded there."""
+    raw = request.scope["raw_path"].decode("ascii", "replace").partition("/compare/")[2]
+    names = [unquote(name) for name in raw.split("/")]
+    if len(names) != 2 or not all(names):
+        raise not_found("A comparison is of two names, /compare/ONE/OTHER; slashes in them are written %2F.")
+    return names[0], names[1]

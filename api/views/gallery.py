@@ -1,9 +1,9 @@
 """What pages across users rest on: whose eyes look, which counts are withheld from them, and rough counts of all.
 
 Theory of operation
-    Whoever is bound to nobody sees everybody's photos, counted in `core.category_total`. Whoever is bound to a user sees
-    those of users who consent (`core.shared_total`) and their own. To them, what few users have is withheld, and what
-    would give it away along with it (`taxonomy.withhold`); their own photos are theirs to see all the same.
+    Whoever is bound to nobody sees everybody's photos, counted in `core.category_total`. Whoever is bound to a user
+    sees those of users who consent (`core.shared_total`) and their own. To them, what few users have is withheld, and
+    what would give it away along with it (`taxonomy.withhold`); their own photos are theirs to see all the same.
 
     Which categories those are, and in which order a search lists what it finds, follows from the counts of all
     categories. Adding them up and judging them takes a moment, so it is done once per server and at most so often that
@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
@@ -25,6 +24,7 @@ from pipeline.profile import CategoryTotal
 from pipeline.store import categories
 from pipeline.store.policies import active_policy, coarsen_totals
 from pipeline.store.revisions import ModelStamp, model_stamp
+from taxonomy import kin
 from taxonomy.ballot import ballot
 from taxonomy.graph import Taxonomy
 from taxonomy.policy import Policy
@@ -43,7 +43,7 @@ class Reader:
     @classmethod
     def of(cls, desk: Desk) -> "Reader":
         """Whoever sits at the desk."""
-        return cls(user=desk.principal.user, fewest=desk.services.fewest_users)
+        return cls(user=desk.principal.user, fewest=desk.services.settings.fewest_users)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,11 +75,6 @@ class Overview:
         gone = self.withheld(reader)
         return {node: held.photos for node, held in self.shared.items() if node not in gone}
 
-    @cached_property
-    def etag_part(self) -> tuple[int, int]:
-        """What tells two overviews of the same model and policy apart."""
-        return self.stamp.model.model_id, self.stamp.revision
-
 
 _KEPT: WeakKeyDictionary[Engine, Overview] = WeakKeyDictionary()
 _LOCK = threading.Lock()
@@ -98,7 +93,7 @@ def overview(connection: Connection, stamp: ModelStamp | None = None) -> Overvie
 
 
 def _serves(kept: Overview, stamp: ModelStamp) -> bool:
-    versions = [(s.model, s.policy_version, s.promotion) for s in (kept.stamp, stamp)]
+    versions = [(s.model, s.policy_version, s.promotion, s.shown) for s in (kept.stamp, stamp)]
     return versions[0] == versions[1] and (kept.stamp.revision == stamp.revision or time.monotonic() < kept.until)
 
 
@@ -122,21 +117,22 @@ def _made(connection: Connection, stamp: ModelStamp) -> Overview:
     )
 
 
-def judged(
-    found: Mapping[int, tuple[CategoryTotal, int]], policy: Policy, taxonomy: Taxonomy
-) -> dict[int, Held]:
-    """Shared totals of nodes as the policy shows them. Users who might have only what it takes away are not counted."""
+def judged(found: Mapping[int, tuple[CategoryTotal, int]], policy: Policy, taxonomy: Taxonomy) -> dict[int, Held]:
+    """Shared totals of nodes as the policy shows them.
+
+    Users of a category from which the policy takes something are at least those of any category in it, and at least
+    those who cannot all have only what is taken.
+    """
     shown = coarsen_totals([total for total, _ in found.values()], policy)
-    return {
-        total.column: Held(users=_users(total.column, found, policy), photos=total.photos)
-        for total in shown
-        if total.column < taxonomy.nodes
-    }
-
-
-def _users(column: int, found: Mapping[int, tuple[CategoryTotal, int]], policy: Policy) -> int:
-    lost = (found[c][1] for c, times in policy.terms.get(column, ()) if times > 0 and c in found)
-    return max(0, found[column][1] - sum(lost))
+    held: dict[int, Held] = {}
+    for total in sorted(shown, key=lambda total: -total.column):  # children come after their parents
+        if total.column in kin.standing(taxonomy):
+            users = found[total.column][1] - sum(
+                found[c][1] for c, times in policy.terms.get(total.column, ()) if times > 0 and c in found
+            )
+            inside = (held[v].users for v in kin.below(taxonomy)[total.column] if v in held)
+            held[total.column] = Held(users=max(users, 0, *inside), photos=total.photos)
+    return held
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +145,10 @@ class Count:
 
 
 def counts(connection: Connection, reader: Reader, nodes: Collection[int], over: Overview) -> dict[int, Count]:
-    """The exact counts of these nodes as they are now, each of which can be a tag."""
+    """The exact counts of these nodes as they are now, each of which can be a tag.
+
+    How many users have one is looked at again, too; where the policy takes something from it, the overview says it.
+    """
     needed = {*nodes, *(column for node in nodes for column, _ in over.policy.terms.get(node, ()))}
     model_id = over.stamp.model.model_id
     if reader.user is None:
@@ -162,7 +161,7 @@ def counts(connection: Connection, reader: Reader, nodes: Collection[int], over:
     found = {}
     for node in nodes:
         of_others = shared.get(node, NOTHING)
-        few = node in gone or of_others.users < reader.fewest
+        few = node in gone or (of_others.users < reader.fewest and node not in over.policy.terms)
         photos = None if few else of_others.photos + (0 if mine.shared else own.get(node, 0))
         found[node] = Count(photos=photos, withheld=few, own=own.get(node, 0))
     return found

@@ -101,7 +101,7 @@ def photo(connection: Connection, photo_id: int, viewer: str | None) -> PhotoVie
     seen = _NOTHING if evidence is None else coarsen_photo(evidence.found, on.policy, on.taxonomy)
     vague_share = (Decision() if evidence is None else evidence.decision).vague_share
     words = shown((each.word for each in spoken), on.policy, on.taxonomy)
-    entries = listed(seen, words, Wishes(ancestors=True), on.taxonomy, on.policy, vague_share)
+    entries = listed(seen, words, Wishes(ancestors=True), on.taxonomy, vague_share)
     tags = tuple(tag_of(entry, on) for entry in entries)
     mine = viewer is None or viewer == row.user
     return PhotoView(
@@ -150,9 +150,7 @@ def tags(connection: Connection, photo_id: int, asked: Asked) -> PhotoTags:
     found = _NOTHING if evidence is None else evidence.found
     if promise is not None:
         decision, found = promise.decision, decided_by(found, promise.decision, on)
-    entries = listed(
-        coarsen_photo(found, on.policy, on.taxonomy), words, wishes, on.taxonomy, on.policy, decision.vague_share
-    )
+    entries = listed(coarsen_photo(found, on.policy, on.taxonomy), words, wishes, on.taxonomy, decision.vague_share)
     return PhotoTags(
         photo_id=photo_id,
         state=state_of(row.outcome),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 from sqlalchemy import Connection
@@ -33,7 +33,15 @@ from taxonomy.errors import UnknownSynset
 from taxonomy.graph import Taxonomy
 from taxonomy.policy import Policy
 
-EDITION = version("pictograph")  # another release may draw the same numbers otherwise
+
+def _edition() -> str:
+    try:
+        return version("pictograph")
+    except PackageNotFoundError:  # run from its sources
+        return ""
+
+
+EDITION = _edition()  # another release may draw the same numbers otherwise
 
 TRIES = 5  # at what changes all the time
 

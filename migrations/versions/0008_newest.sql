@@ -1,34 +1,75 @@
 -- The newest photos of a category, and what else is asked of many photos at once. Run by 0008_newest.py.
 --
 -- Each way costs what its answer needs, whatever the number of photos. Of a rare category all photos are read. Of a
--- frequent one the newest photos of all are walked by, until enough of it were met. Between the two the index on tags
--- and days finds its photos of the newest days, then of three times as many, and so on. Which way is taken depends on
--- exact counts and on what was met so far; all of them give the same answer, in pieces that follow each other.
+-- frequent one the newest photos of all are walked by, until enough of it were met, in an index that has their tags.
+-- Between the two the index on tags and days finds its photos of the newest days, of as many as should hold a third
+-- more than is wanted, then of three times as many, and so on. Which way is taken depends on exact counts and on what
+-- was met so far; all of them give the same answer, in pieces that follow each other.
 
--- `carries` is a condition on a result r, put together by those functions below that call this one; nobody else may.
--- `expected` says how many photos meet it at most, `held` how many there are.
+-- The day from which on so large a share of a model's photos were taken, counted back from the end of a day: by what
+-- ANALYZE has found (photos become more from year to year), or as if as many came every day where it has not looked yet.
+CREATE FUNCTION core.day_before(model smallint, upto date, share double precision, oldest date) RETURNS date
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    bounds timestamptz[];
+    parts integer;
+    place double precision;  -- among the bounds, from 1
+    below integer;
+BEGIN
+    SELECT s.histogram_bounds::text::timestamptz[] INTO bounds FROM pg_stats s
+    WHERE (s.schemaname, s.tablename, s.attname) = ('core', 'photo_result_' || model, 'taken_at');
+    parts := cardinality(bounds) - 1;
+    IF coalesce(parts, 0) < 1 THEN
+        RETURN upto - ceil(share * greatest(1, upto - oldest))::integer + 1;
+    END IF;
+    below := coalesce((SELECT max(i) FROM generate_series(1, parts) AS i WHERE bounds[i] < timezone('UTC', upto + 1)), 1);
+    place := below + least(1, greatest(0, extract(epoch FROM timezone('UTC', upto + 1) - bounds[below])
+                                          / greatest(1, extract(epoch FROM bounds[below + 1] - bounds[below])))) - share * parts;
+    IF place <= 1 THEN
+        RETURN oldest;
+    END IF;
+    below := least(floor(place)::integer, parts);
+    RETURN timezone('UTC', bounds[below] + (place - below) * (bounds[below + 1] - bounds[below]))::date;
+END $$;
+
+-- What the index is asked for all days from one to another: whole months as such, and the days before and after them.
+CREATE FUNCTION core.days_and_months(first date, last date) RETURNS date[]
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
+WITH month AS (
+    SELECT m::date AS first, (m + interval '1 month')::date - 1 AS last
+    FROM generate_series(date_trunc('month', first::timestamp), last::timestamp, '1 month') AS m)
+SELECT array_agg(CASE WHEN whole THEN month.first - 1000000 ELSE d.day END)
+FROM (SELECT *, month.first >= $1 AND month.last <= $2 AS whole FROM month) AS month
+CROSS JOIN LATERAL (SELECT CASE WHEN whole THEN month.first ELSE greatest(month.first, $1) + i END AS day
+                    FROM generate_series(0, CASE WHEN whole THEN 0 ELSE least(month.last, $2) - greatest(month.first, $1) END) AS i) AS d
+$$;
+
+-- `carries` is a condition on the tags of a result r, `also` one on the whole of a result s, put together by those
+-- functions that call this one; nobody else may. `expected` says how many photos meet the first at most, or, where
+-- several tags are wanted `together`, of how many nobody knows how many carry the others; `held` how many there are.
 CREATE FUNCTION core.newest(model smallint, carries text, expected numeric, held numeric, most integer,
-                            before_at timestamptz, before_id bigint)
+                            before_at timestamptz, before_id bigint, together boolean DEFAULT false,
+                            also text DEFAULT 'true')
 RETURNS TABLE (photo_id bigint, taken_at timestamptz)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_bitmapscan = on AS $$
 DECLARE
-    far CONSTANT integer := 5000;  -- photos that are walked by
+    far CONSTANT integer := 8000;  -- photos that are walked by, in an index that has their tags
     few CONSTANT integer := 700;  -- photos that are read without looking at days
-    long CONSTANT integer := 1500;  -- days that are asked for at once; beyond, all are
     stored text := format('core.photo_result_%s', model);
-    shown CONSTANT text :=
-        'NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = r.user_id AND u.deleted_at IS NOT NULL)';
-    older CONSTANT text := 'r.taken_at <= $2 AND (r.taken_at, r.photo_id) < ($2, $3)';
+    -- What the index that is walked does not know is looked up for those photos that are found.
+    shown CONSTANT text := format(
+        '(SELECT %s AND NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = s.user_id AND u.deleted_at IS NOT NULL)
+          FROM %s s WHERE s.model_id = %s AND s.photo_id = r.photo_id)', also, stored, model);
+    older CONSTANT text := '(r.taken_at, r.photo_id) < ($2, $3)';
     newest_first CONSTANT text := ' ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1';
     missing integer := most;
     met integer;
     oldest timestamptz;
     newest timestamptz;
     upto date;
-    days numeric;
+    share double precision;
     oldest_day date;
     first_day date;
-    periods date[];
 BEGIN
     before_id := coalesce(before_id, CASE WHEN before_at IS NULL THEN 9223372036854775807 ELSE 0 END);
     before_at := coalesce(before_at, 'infinity');
@@ -37,7 +78,7 @@ BEGIN
                    stored) INTO oldest, newest, met;
     IF met IS NOT NULL THEN  -- some were stored before results had their times: core.photo has them all
         RETURN QUERY EXECUTE format(
-            'SELECT r.photo_id, r.taken_at FROM (SELECT s.photo_id, s.user_id, s.tags, p.taken_at
+            'SELECT r.photo_id, r.taken_at FROM (SELECT s.photo_id, s.tags, p.taken_at
              FROM %s s JOIN core.photo p USING (photo_id)) AS r WHERE %s AND %s AND %s', stored, carries, shown, older) || newest_first
         USING most, before_at, before_id;
         RETURN;
@@ -47,7 +88,7 @@ BEGIN
         PERFORM set_config('enable_bitmapscan', 'off', true);
         RETURN QUERY EXECUTE format(
             'SELECT r.photo_id, r.taken_at FROM (
-                 SELECT r.photo_id, r.user_id, r.tags, r.taken_at FROM %s r WHERE %s
+                 SELECT r.photo_id, r.tags, r.taken_at FROM %s r WHERE %s
                  ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT %s) AS r WHERE %s AND %s', stored, older, far, carries, shown) || newest_first
         USING most, before_at, before_id;
         GET DIAGNOSTICS met = ROW_COUNT;
@@ -63,34 +104,35 @@ BEGIN
         PERFORM set_config('enable_bitmapscan', 'on', true);
     END IF;
 
+    IF missing > 0 AND together AND expected > few THEN  -- of several tags nobody has counted what carries all
+        EXECUTE format(
+            'WITH found AS MATERIALIZED (SELECT r.photo_id, r.tags, r.taken_at FROM %s r WHERE %s LIMIT %s)
+             SELECT count(*) FROM found', stored, carries, few + 1)
+        INTO expected;
+    END IF;
+
     oldest_day := timezone('UTC', oldest)::date;
     upto := timezone('UTC', least(before_at, newest))::date;
-    days := CASE WHEN expected > few THEN ceil(1.0 * most * greatest(1, upto - oldest_day) / expected) END;
-    WHILE missing > 0 AND days <= long AND upto >= oldest_day LOOP
-        IF days <= 20 THEN
-            first_day := upto - days::integer + 1;
-            periods := ARRAY(SELECT first_day + d FROM generate_series(0, days::integer - 1) AS d);
-        ELSE
-            first_day := date_trunc('month', upto::timestamp - make_interval(days => days::integer))::date;
-            periods := ARRAY(SELECT m::date - 1000000 FROM generate_series(first_day::timestamp, upto::timestamp, '1 month') AS m);
-        END IF;
+    share := CASE WHEN expected > few THEN 1.3 * most / expected END;  -- of all photos; a third more than is wanted
+    WHILE missing > 0 AND share < 0.5 AND upto >= oldest_day LOOP
+        first_day := greatest(oldest_day, least(upto, core.day_before(model, upto, share, oldest_day)));
         RETURN QUERY EXECUTE format(
             'WITH found AS MATERIALIZED (
-                 SELECT r.photo_id, r.user_id, r.tags, r.taken_at FROM %s r
+                 SELECT r.photo_id, r.tags, r.taken_at FROM %s r
                  WHERE %s AND ARRAY[timezone(''UTC''::text, r.taken_at)::date,
                      date_trunc(''month''::text, timezone(''UTC''::text, r.taken_at))::date - 1000000] && $4)
              SELECT r.photo_id, r.taken_at FROM found r WHERE %s AND %s', stored, carries, older, shown) || newest_first
-        USING missing, before_at, before_id, periods;
+        USING missing, before_at, before_id, core.days_and_months(first_day, upto);
         GET DIAGNOSTICS met = ROW_COUNT;
         missing := missing - met;
         upto := first_day - 1;
         before_at := timezone('UTC', first_day::timestamp);
         before_id := 0;
-        days := days * 3;
+        share := share * 3;
     END LOOP;
     IF missing > 0 THEN
         RETURN QUERY EXECUTE format(
-            'WITH found AS MATERIALIZED (SELECT r.photo_id, r.user_id, r.tags, r.taken_at FROM %s r WHERE %s)
+            'WITH found AS MATERIALIZED (SELECT r.photo_id, r.tags, r.taken_at FROM %s r WHERE %s)
              SELECT r.photo_id, r.taken_at FROM found r WHERE %s AND %s', stored, carries, older, shown) || newest_first
         USING missing, before_at, before_id;
     END IF;
@@ -148,7 +190,11 @@ BEGIN
                       WHERE e.taxonomy_id = active.taxonomy_id AND e.node = ANY (known));
         IF cardinality(known) = 0 THEN
             RETURN;
-        ELSIF cardinality(known) = 1 THEN
+        END IF;
+        expected := least(expected, (  -- at least so many carry one of them
+            SELECT max(n.photos) FROM (SELECT sum(t.photos) AS photos FROM core.category_total t
+                                       WHERE t.model_id = active.model_id AND t.node = ANY (known) GROUP BY t.node) AS n));
+        IF cardinality(known) = 1 THEN
             wanted := wanted || known;
             IF owed <> '{}' THEN
                 carries := carries || format(' AND NOT r.tags && %L::smallint[]', owed);
@@ -169,12 +215,9 @@ BEGIN
     SELECT sum(t.mass) / 10000 INTO held FROM core.category_total t
     WHERE t.model_id = active.model_id AND t.node = (
         SELECT p.node FROM core.taxonomy_category p WHERE p.taxonomy_id = active.taxonomy_id AND p.position = 0);
-    SELECT min(n.photos) INTO expected FROM unnest(wanted) AS w(node) CROSS JOIN LATERAL (
-        SELECT coalesce(sum(t.photos), 0) AS photos FROM core.category_total t
-        WHERE t.model_id = active.model_id AND t.node = w.node) AS n;
     RETURN QUERY SELECT n.photo_id, n.taken_at FROM core.newest(
-        active.model_id, carries, coalesce(expected, held), held, most,
-        before_taken_at, before_photo_id) AS n;
+        active.model_id, carries, expected, held, most,
+        before_taken_at, before_photo_id, cardinality(categories) > 1) AS n;
 END $$;
 
 CREATE FUNCTION tags.newest_photos(category text, most integer DEFAULT 100, before_taken_at timestamptz DEFAULT NULL,
@@ -207,8 +250,10 @@ WHERE t.node = ANY (ARRAY(
 ORDER BY t.mass DESC, t.node LIMIT most
 $$;
 
-COMMENT ON FUNCTION core.newest(smallint, text, numeric, numeric, integer, timestamptz, bigint) IS 'Newest photos of a model whose result meets a condition; see there.';
+COMMENT ON FUNCTION core.newest(smallint, text, numeric, numeric, integer, timestamptz, bigint, boolean, text) IS 'Newest photos of a model whose result meets a condition; see there.';
 COMMENT ON FUNCTION core.known_by(smallint) IS 'The tags by which photos of a category are known; empty: there are none.';
 COMMENT ON FUNCTION tags.newest_photos(text, integer, timestamptz, bigint) IS 'The newest photos of a category, by the time they were taken, of the active model; at most so many, 100 unless told. Of a category that is never shown as a tag: of all below it. before_taken_at and before_photo_id: of the last row of the page before. Argument as of category_id.';
 COMMENT ON FUNCTION tags.newest_with_all(text[], integer, timestamptz, bigint) IS 'The newest photos that carry all of these categories; otherwise as newest_photos.';
 COMMENT ON FUNCTION tags.top_children(text, integer) IS 'The categories right below one, as they are shown, with their totals, by mass; at most so many, 20 unless told. photos is not additive over them, mass where they share no label. Argument as of category_id.';
+COMMENT ON FUNCTION core.day_before(smallint, date, double precision, date) IS 'The day from which on a share of a model''s photos were taken, about, counted back from a day.';
+COMMENT ON FUNCTION core.days_and_months(date, date) IS 'Days and months, as the index on tags and days has them, that make up all days from one to another.';

@@ -205,7 +205,7 @@ GRANT SELECT ON tags.verdict TO pictograph_analyst;
 DOWNGRADE = """
 DROP VIEW tags.verdict;
 DROP FUNCTION core.photos_of_category;
-DROP INDEX IF EXISTS core.user_category_most_idx, core.app_user_shared_idx;
+DROP INDEX IF EXISTS core.user_category_most_idx, core.app_user_shared_idx, core.photo_gone_idx;
 DROP POLICY shared ON core.user_category;
 DROP POLICY shared ON core.photo_result;
 DROP POLICY holds_shared ON core.photo;

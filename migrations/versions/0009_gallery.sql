@@ -23,6 +23,7 @@ DECLARE
     effect core.active_effect;
     stored text;
     carries text := format('r.tags @> ARRAY[%s]::smallint[]', category);
+    also text := 'true';  -- of the result s
     held numeric;
     expected numeric;
     seen numeric;
@@ -38,12 +39,11 @@ BEGIN
         carries := carries || format(' AND NOT r.tags && %L::smallint[]', effect.owed_to);
     END IF;
     IF least_mass > 0 THEN
-        carries := carries || format(
-            ' AND (SELECT m.masses[array_position(m.nodes, %s::smallint)] - coalesce((
-                 SELECT sum(x.times * m.masses[array_position(m.nodes, x.node)])
-                 FROM unnest(%L::smallint[], %L::smallint[]) AS x(node, times)), 0)
-               FROM %s m WHERE m.photo_id = r.photo_id) >= %s',
-            category, coalesce(effect.minus, '{}'), coalesce(effect.times, '{}'), stored, least_mass);
+        also := format(
+            's.masses[array_position(s.nodes, %s::smallint)] - coalesce((
+                 SELECT sum(x.times * s.masses[array_position(s.nodes, x.node)])
+                 FROM unnest(%L::smallint[], %L::smallint[]) AS x(node, times)), 0) >= %s',
+            category, coalesce(effect.minus, '{}'), coalesce(effect.times, '{}'), least_mass);
     END IF;
 
     SELECT coalesce(sum(t.photos), 0) INTO expected FROM core.category_total t
@@ -68,9 +68,9 @@ BEGIN
                 WHERE u.shared AND c.photos > 0
                 UNION SELECT viewer WHERE viewer IS NOT NULL);
         ELSE
-            carries := carries || format(
-                ' AND (r.user_id = %L::bigint OR EXISTS (
-                      SELECT FROM core.app_user s WHERE s.user_id = r.user_id AND s.shared))', viewer);
+            also := also || format(
+                ' AND coalesce(s.user_id = %L::bigint OR EXISTS (
+                      SELECT FROM core.app_user o WHERE o.user_id = s.user_id AND o.shared), false)', viewer);
             expected := seen;
         END IF;
     END IF;
@@ -78,11 +78,12 @@ BEGIN
     IF whom IS NOT NULL THEN
         RETURN QUERY EXECUTE format(
             'WITH found AS MATERIALIZED (
-                 SELECT r.photo_id, r.user_id, r.taken_at FROM %s r WHERE r.user_id = ANY ($4) AND %s)
+                 SELECT r.photo_id, r.user_id, r.taken_at FROM %1$s r WHERE r.user_id = ANY ($4) AND %2$s
+                     AND (SELECT %3$s FROM %1$s s WHERE s.model_id = r.model_id AND s.photo_id = r.photo_id))
              SELECT r.photo_id, r.taken_at FROM found r
              WHERE NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = r.user_id AND u.deleted_at IS NOT NULL)
                AND (r.taken_at, r.photo_id) < ($2, $3)
-             ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1', stored, carries)
+             ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1', stored, carries, also)
         USING most, coalesce(before_at, 'infinity'), coalesce(before_id, 0), whom;
         RETURN;
     END IF;
@@ -90,7 +91,7 @@ BEGIN
     WHERE t.model_id = active.model_id AND t.node = (
         SELECT p.node FROM core.taxonomy_category p WHERE p.taxonomy_id = active.taxonomy_id AND p.position = 0);
     RETURN QUERY SELECT n.photo_id, n.taken_at
-                 FROM core.newest(active.model_id, carries, expected, held, most, before_at, before_id) AS n;
+                 FROM core.newest(active.model_id, carries, expected, held, most, before_at, before_id, false, also) AS n;
 END $$;
 
 COMMENT ON FUNCTION core.photos_of_category(smallint, boolean, smallint, integer, timestamptz, bigint) IS

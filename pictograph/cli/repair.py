@@ -81,13 +81,17 @@ def times(*, as_json: Json = False) -> None:
 @repair_group.command("shared", epilog="Example: `pictograph repair shared`")
 def shared(*, as_json: Json = False) -> None:
     """Count users who consent in the totals that others see; those who consented to an older release are not yet."""
-    _repair_all(lambda connection: repair.shared_totals(connection, USERS_AT_ONCE), as_json=as_json)
+    _repair_all(lambda connection: repair.answers(connection, USERS_AT_ONCE), repair.shared_totals, as_json=as_json)
 
 
-def _repair_all(work: Callable[[Connection], Repaired], *, as_json: bool) -> None:
-    """Transaction after transaction, until one finds nothing to do."""
+def _repair_all(
+    work: Callable[[Connection], Repaired], *first: Callable[[Connection], Repaired], as_json: bool
+) -> None:
+    """Transaction after transaction, until one finds nothing to do; `first`: what is done once before."""
     total: Counter[str] = Counter()
     with ready(DATABASE, quiet=as_json) as settings, open_database(settings, "pictograph repair") as database:
+        for once in first:
+            total.update(database.run(once).changed)
         while done := database.run(work).changed:
             total.update(done)
     _tell(Repaired.of(**{what.replace(" ", "_"): n for what, n in total.items()}), as_json=as_json)

@@ -34,7 +34,7 @@ from pipeline.ledger.jobs import Job
 from pipeline.ledger.requests import JobRequest
 from pipeline.records import SEEN, Annotation, Code, ItemState, Lease
 from pipeline.store import catalogue
-from pipeline.store.revisions import touch_collected
+from pipeline.store.revisions import Changed, touch
 from pipeline.store.staging import Field, copy_rows
 from pipeline.store.totals import COLLECT, apply_delta, ensure_delta, mark_results
 from taxonomy import graph
@@ -121,12 +121,12 @@ class Decider:
         end = str(ids[-1]) if ids else cursor or "0"
         pages.checkpoint(connection, lease, end, len(held))
         due = [row for row in held if row.decision_rev < self.decision.revision]
-        self._store(connection, due)
+        changed = self._store(connection, due)
         pages.add_counts(connection, job.job_id, self._counts(connection, held))
-        touch_collected(connection)
+        touch(connection, changed)
         return Step(cursor=end, last=len(ids) < photos)
 
-    def _store(self, connection: Connection, due: Sequence[Row[Any]]) -> None:
+    def _store(self, connection: Connection, due: Sequence[Row[Any]]) -> Changed:
         seen = [row for row in due if row.outcome in SEEN]
         unseen = [(row.photo_id, row.outcome, None, (), (), ()) for row in due if row.outcome not in SEEN]
         notes = self.decide(seen)
@@ -135,7 +135,7 @@ class Decider:
         copy_rows(connection, "decided", _STAGE, chain(map(_staged, seen, notes), unseen))
         ensure_delta(connection)
         connection.execute(text(_STORE), {"model": self.model_id, "revision": self.decision.revision})
-        apply_delta(connection)
+        return apply_delta(connection)
 
     def _counts(self, connection: Connection, held: Sequence[Row[Any]]) -> dict[tuple[ItemState, Code], int]:
         rows = connection.execute(text("SELECT outcome, count(*) FROM decided GROUP BY 1"))

@@ -30,7 +30,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.ledger import delivery, events, lines
 from pipeline.records import ItemState
 from pipeline.store import shared
-from pipeline.store.revisions import touch_collected, touch_standing
+from pipeline.store.revisions import touch, touch_standing
 from pipeline.store.session import Database
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import apply_delta, collect_forgotten, ensure_delta
@@ -157,7 +157,7 @@ def erase_some(connection: Connection, user_id: int, photos: int) -> int:
     thumbnails = connection.execute(_THUMBNAILS).rowcount
     collect_forgotten(connection)
     reached(Point.ERASE_MID)
-    apply_delta(connection)
+    changed = apply_delta(connection)
     connection.execute(_ITEMS)
     items = connection.execute(_ITEMS_GONE).scalar_one()
     apply_tally(connection)
@@ -168,7 +168,7 @@ def erase_some(connection: Connection, user_id: int, photos: int) -> int:
     connection.execute(_PHOTOS)
     counts = {"photos": chosen, "results": results, "thumbnails": thumbnails, "items": items, "lines": blanked}
     connection.execute(_NOTE, {"user": user_id, "outputs": outputs, "verdicts": verdicts, **counts})
-    touch_collected(connection)
+    touch(connection, changed)
     return chosen
 
 

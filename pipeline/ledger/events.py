@@ -21,7 +21,7 @@ from pipeline.records import Lease, Removed
 from pipeline.sources.events import EventEntry
 from pipeline.sources.notification import ObjectEvent
 from pipeline.sources.user_rule import UserRule
-from pipeline.store.revisions import touch_collected
+from pipeline.store.revisions import touch
 from pipeline.store.staging import copy_rows
 from pipeline.store.totals import apply_delta, collect_forgotten, ensure_delta
 
@@ -130,11 +130,11 @@ def subtract(connection: Connection, lease: Lease, removed: Sequence[Removed]) -
     values = {"buckets": [each.bucket for each in removed], "keys": [each.key for each in removed]}
     gone = connection.execute(text(_REMOVE), values).rowcount
     collect_forgotten(connection)
-    apply_delta(connection)
+    changed = apply_delta(connection)
     connection.execute(
         text("UPDATE core.job SET subtracted = subtracted + :n WHERE job_id = :job"), {"n": gone, "job": lease.job_id}
     )
-    touch_collected(connection)
+    touch(connection, changed)
     return gone
 
 

@@ -24,7 +24,7 @@ from pipeline.ledger.jobs import Job
 from pipeline.records import Code, ItemState, Lease, Page, Refusal, TakenFrom, WorkState
 from pipeline.sources.source import Interval, Order, after_prefix
 from pipeline.store.merge import MASS_DELETE_SHARE
-from pipeline.store.revisions import touch_collected
+from pipeline.store.revisions import Changed, touch
 from pipeline.store.staging import Field, copy_rows
 from pipeline.store.totals import apply_delta, collect_forgotten, collect_moved, ensure_delta, mark_users
 
@@ -127,7 +127,7 @@ def record_page(
         connection.execute(text(statement))
     connection.execute(text(_MET.format(due=DUE[job.scope])), {"model": job.model_id})
     connection.execute(text(_FOUND_AGAIN))
-    _move_and_disown(connection)
+    changed = _move_and_disown(connection)
     if span is not None and span.orders:
         _note_missing(connection, job, page, span)
     new = pages.make_items(connection, job, shard_photos)
@@ -135,7 +135,7 @@ def record_page(
         lines.keep(connection, job, page, numbers, new)
     _count(connection, job, page, len(new))
     jobs.add_refusals(connection, job.job_id, [_note(r) for r in chain(page.refusals, page.gone)])
-    touch_collected(connection)
+    touch(connection, changed)
     reached(Point.LIST_BEFORE_COMMIT)
 
 
@@ -144,12 +144,12 @@ def _staged(page: Page, numbers: Sequence[int]) -> Iterator[Sequence[Field]]:
         yield n, numbers[n], r.bucket, r.key, r.user, r.etag, r.version_id, r.size, r.modified_at
 
 
-def _move_and_disown(connection: Connection) -> None:
+def _move_and_disown(connection: Connection) -> Changed:
     """Let results follow photos to other owners, and go with those that belong to somebody erased now."""
     collect_moved(connection)
     if connection.execute(text(_DISOWNED)).rowcount:
         collect_forgotten(connection)
-    apply_delta(connection)
+    return apply_delta(connection)
 
 
 def _note_missing(connection: Connection, job: Job, page: Page, span: Interval) -> None:
@@ -213,9 +213,7 @@ def finish_range(connection: Connection, job: Job, lease: Lease) -> None:
     )
     if done.rowcount == 0:
         raise LeaseLost(f"Range {lease.work_id} is listed by another worker now.")
-    ensure_delta(connection)
-    _subtract_missing(connection, job)
-    touch_collected(connection)
+    touch(connection, _subtract_missing(connection, job))
 
 
 _FORGOTTEN = """
@@ -228,7 +226,8 @@ WITH gone AS (
 INSERT INTO forgotten SELECT photo_id FROM gone"""
 
 
-def _subtract_missing(connection: Connection, job: Job) -> None:
+def _subtract_missing(connection: Connection, job: Job) -> Changed:
+    changed = Changed()
     missing: int = connection.execute(
         text("SELECT count(*) FROM core.job_missing WHERE job_id = :job"), {"job": job.job_id}
     ).scalar_one()
@@ -242,8 +241,9 @@ def _subtract_missing(connection: Connection, job: Job) -> None:
         )
         jobs.add_notes(connection, job.job_id, [note])
     elif missing:
-        _subtract(connection, job.job_id)
+        changed = _subtract(connection, job.job_id)
     connection.execute(text("DELETE FROM core.job_missing WHERE job_id = :job"), {"job": job.job_id})
+    return changed
 
 
 def too_many(missing: int, listed: int) -> bool:
@@ -251,9 +251,11 @@ def too_many(missing: int, listed: int) -> bool:
     return missing > MASS_DELETE_SHARE * (missing + listed)
 
 
-def _subtract(connection: Connection, job_id: int) -> None:
+def _subtract(connection: Connection, job_id: int) -> Changed:
+    ensure_delta(connection)
     connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS forgotten (photo_id bigint) ON COMMIT DELETE ROWS"))
     gone = connection.execute(text(_FORGOTTEN), {"job": job_id}).rowcount
     collect_forgotten(connection)
-    apply_delta(connection)
+    changed = apply_delta(connection)
     connection.execute(text("UPDATE core.job SET subtracted = :n WHERE job_id = :job"), {"n": gone, "job": job_id})
+    return changed

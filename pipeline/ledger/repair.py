@@ -24,7 +24,7 @@ from pipeline.ledger.erase import BATCH_PHOTOS, erase_some
 from pipeline.records import ItemState, JobState, WorkState
 from pipeline.store import shared
 from pipeline.store.netting import adding
-from pipeline.store.revisions import touch_model, touch_standing, touch_users
+from pipeline.store.revisions import APART, Changed, touch, touch_standing
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import (
     SLOT_OF,
@@ -77,9 +77,7 @@ class _Touched:
 
     def tell(self, connection: Connection) -> None:
         """Raise their revisions; last of all, as `pipeline.store.revisions` wants it."""
-        touch_users(connection, self._users)
-        for model_id in sorted(self._models):
-            touch_model(connection, model_id)
+        touch(connection, Changed(users=frozenset(self._users), slots=dict.fromkeys(sorted(self._models), APART)))
 
 
 def _correct_totals(connection: Connection, touched: _Touched) -> int:
@@ -110,22 +108,27 @@ def _correct_shared(connection: Connection, touched: _Touched) -> int:
     return changed
 
 
-def shared_totals(connection: Connection, users: int) -> Repaired:
-    """Count at most so many users as they answered; to be asked for again until nothing is changed.
-
-    So users who consented to a release that kept no totals of them are counted in. Once nobody is left, the totals are
-    corrected to a recount.
-    """
+def shared_totals(connection: Connection) -> Repaired:
+    """Correct the totals of users who consent to a recount over those who are counted there."""
     _alone(connection)
-    query = text(f"{shared.MISTAKEN} ORDER BY user_id LIMIT :users FOR UPDATE")
-    if chosen := connection.execute(query, {"users": users}).scalars().all():
-        shared.move(connection, chosen)
-        touch_standing(connection, chosen)
-        return Repaired.of(users_counted_as_they_answered=len(chosen))
     touched = _Touched()
     changed = _correct_shared(connection, touched)
     touched.tell(connection)
     return Repaired.of(rows_of_totals=changed)
+
+
+def answers(connection: Connection, users: int) -> Repaired:
+    """Count at most so many users as they answered; to be asked for again until nothing is changed.
+
+    So those who consented to a release that kept no totals of them are counted in. The totals must be right.
+    """
+    _alone(connection)
+    query = text(f"{shared.MISTAKEN} ORDER BY user_id LIMIT :users FOR UPDATE")
+    chosen = connection.execute(query, {"users": users}).scalars().all()
+    if chosen:
+        shared.move(connection, chosen)
+        touch_standing(connection, chosen)
+    return Repaired.of(users_counted_as_they_answered=len(chosen))
 
 
 def counts(connection: Connection) -> Repaired:

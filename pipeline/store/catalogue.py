@@ -96,6 +96,10 @@ def _add_model(connection: Connection, name: str, fingerprint: bytes, taxonomy_i
     return model_id
 
 
+#: Whoever walks the newest photos reads an index alone where all can see what it says, which vacuuming finds out.
+VACUUMED = "autovacuum_vacuum_insert_scale_factor = 0.02"
+
+
 def _add_partition(connection: Connection, model_id: int) -> None:
     """A partition for the results of a model that has none: it is new, or was dropped.
 
@@ -112,7 +116,8 @@ def _add_partition(connection: Connection, model_id: int) -> None:
         )
     partition = partition_of(model_id)
     connection.execute(
-        text(f"CREATE TABLE IF NOT EXISTS {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})")
+        text(f"""CREATE TABLE IF NOT EXISTS {partition} PARTITION OF core.photo_result FOR VALUES IN ({int(model_id)})
+                 WITH ({VACUUMED})""")
     )
     connection.execute(
         text("""UPDATE core.model SET dropped_at = NULL, created_at = now()

@@ -34,6 +34,16 @@ class Pictured:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Weighed:
+    """A photo of a category, as lists are put in order."""
+
+    mark: Mark
+    user_id: int
+    mass: int  # of the category, ten-thousandths, as the policy shows it
+    child: int | None  # the category right below of which it has most; None: it is tagged with none of them
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Person:
     """Somebody who has photos of a category."""
 
@@ -172,6 +182,45 @@ def _decision(row: object, columns: Mapping[int, int]) -> PhotoDecision:
     )
 
 
+_WEIGHED = text("""
+WITH place AS MATERIALIZED (
+    SELECT tc.position, tc.node FROM core.model m JOIN core.taxonomy_category tc USING (taxonomy_id)
+    WHERE m.model_id = :model AND tc.position = ANY (CAST(:needed AS smallint[]))
+), term AS MATERIALIZED (
+    SELECT place.node, t.times FROM unnest(CAST(:terms AS smallint[]), CAST(:times AS integer[])) AS t(position, times)
+    JOIN place USING (position)
+), child AS MATERIALIZED (
+    SELECT place.position, place.node FROM place WHERE position = ANY (CAST(:children AS smallint[])))
+SELECT r.photo_id, r.user_id,
+       (SELECT sum(t.times * r.masses[array_position(r.nodes, t.node)]) FROM term t)::integer AS mass,
+       (SELECT c.position FROM child c WHERE c.node = ANY (r.tags)
+        ORDER BY r.masses[array_position(r.nodes, c.node)] DESC, c.position LIMIT 1) AS child
+FROM core.photo_result r WHERE r.model_id = :model AND r.photo_id = ANY (CAST(:ids AS bigint[]))""")
+
+
+def weighed(
+    connection: Connection,
+    model_id: int,
+    marks: Sequence[Mark],
+    column: int,
+    terms: Sequence[tuple[int, int]],
+    children: Collection[int],
+) -> list[Weighed]:
+    """These photos of a category, without those that cannot be seen; `terms`: what the policy takes from it."""
+    taken = [(column, 1), *((other, -times) for other, times in terms)]
+    values = {
+        "model": model_id,
+        "needed": sorted({*children, *(c for c, _ in taken)}),
+        "terms": [c for c, _ in taken],
+        "times": [times for _, times in taken],
+        "children": list(children),
+        "ids": [mark.photo_id for mark in marks],
+    }
+    places = {mark.photo_id: mark for mark in marks}
+    rows = connection.execute(_WEIGHED, values)
+    return [Weighed(mark=places[row.photo_id], user_id=row.user_id, mass=row.mass, child=row.child) for row in rows]
+
+
 # ---- people
 
 FEW_CONSENT = 2000  # users; up to so many are asked one by one
@@ -193,7 +242,7 @@ _FROM_THE_TOP = """JOIN core.user_category c ON c.model_id = m.model_id AND c.no
         JOIN core.app_user u USING (user_id)"""
 _ONE_BY_ONE = """CROSS JOIN core.app_user u
         JOIN core.user_category c ON (c.model_id, c.user_id, c.node) = (m.model_id, u.user_id, tc.node)"""
-_CONSENTING = text("SELECT count(*) FROM (SELECT FROM core.app_user WHERE shared LIMIT :most) AS some")
+_CONSENTING = text("SELECT count(*) FROM (SELECT FROM core.app_user WHERE shared LIMIT :most) AS counted")
 
 
 def people(connection: Connection, model_id: int, column: int, most: int, *, everybody: bool) -> list[Person]:

@@ -19,6 +19,7 @@ REPLACED = ("photo_result_tags_idx",)  # served until what replaces them was who
 PLAIN = (
     ("job_item_photo_id_idx", "core.job_item (photo_id)"),
     ("app_user_deleted_idx", "core.app_user (user_id) WHERE deleted_at IS NOT NULL"),
+    ("photo_gone_idx", "core.photo (user_id, taken_at) WHERE gone_at IS NOT NULL"),
     ("app_user_shared_idx", "core.app_user (user_id) WHERE shared"),
     ("user_category_most_idx", "core.user_category (model_id, node, photos, user_id) WHERE photos > 0"),
 )

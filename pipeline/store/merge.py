@@ -28,12 +28,13 @@ from sqlalchemy import Connection, text
 from pipeline.crashpoints import Point, reached
 from pipeline.records import SEEN, Code, ItemState, Lease, PhotoResult, TakenFrom, WorkState
 from pipeline.store.packing import COLUMNS, Batch
-from pipeline.store.revisions import touch_collected
+from pipeline.store.revisions import touch
 from pipeline.store.staging import copy_packed
 from pipeline.store.tally import apply_tally, ensure_tally
 from pipeline.store.totals import (
     COLLECT,
     SLOT,
+    Collected,
     apply_delta,
     collect_forgotten,
     ensure_delta,
@@ -112,7 +113,7 @@ WITH results AS (
 ), changed AS (
     SELECT * FROM stored WHERE old_user IS NOT NULL OR :twice
 ), collected AS ({COLLECT})
-SELECT photo_id, CASE WHEN old_user IS NULL AND NOT :twice THEN new_user END AS added_to, {SLOT} AS slot FROM stored""")
+SELECT photo_id, new_user AS user_id, {SLOT} AS slot, old_user IS NULL AND NOT :twice AS added FROM stored""")
 
 _TAKEN = text(f"""
 UPDATE core.photo p SET taken_at = v.taken_at, taken_from = {TakenFrom.EXIF}
@@ -206,13 +207,10 @@ def merge(
     reached(Point.MERGE_AFTER_COPY)
     for statement in (_LOCK_USERS, _LOCK_PHOTOS, _VERDICT):
         connection.execute(statement)
-    stored = _store(connection, model_id, decision_rev, batch)
+    stored, known = _store(connection, model_id, decision_rev, batch)
     reached(Point.MERGE_AFTER_RESULTS)
-    if connection.execute(_TAKEN).rowcount:
-        _tell_others(connection, model_id, everything=stored < len(results))
-    if connection.execute(_GONE).rowcount:
-        collect_forgotten(connection)
-    apply_delta(connection)
+    more = _follow(connection, model_id, results, stored=stored)
+    changed = apply_delta(connection, None if more else known)
     reached(Point.MERGE_AFTER_TOTALS)
     connection.execute(_CLOSE, {"patience": patience_seconds})
     closed = apply_tally(connection)
@@ -222,7 +220,7 @@ def merge(
         _FINISH, {"ids": [lease.work_id for lease in leases], "epochs": [lease.epoch for lease in leases]}
     ).scalars()
     merged = Merged(stored=stored, closed=closed, finished=frozenset(finished))
-    touch_collected(connection)
+    touch(connection, changed)
     reached(Point.MERGE_COMMIT_SENT)  # nothing else is sent before it
     return merged
 
@@ -250,20 +248,33 @@ def _create_work_tables(connection: Connection) -> None:
     connection.execute(_EMPTY)
 
 
-def _store(connection: Connection, model_id: int, decision_rev: int, batch: Batch) -> int:
-    """Store what wins, collect what it adds to the totals; returns how many results were written or replaced."""
+def _store(connection: Connection, model_id: int, decision_rev: int, batch: Batch) -> tuple[int, Collected]:
+    """Store what wins, and collect what it adds to the totals; returns how many results were written or replaced."""
     values = {"model": model_id, "decision": decision_rev, "twice": not batch.photos_differ}
     stored = connection.execute(_STORE, values).all()
-    added = {photo_id: (user_id, slot) for photo_id, user_id, slot in stored if user_id is not None}
+    added = {row.photo_id: (row.user_id, row.slot) for row in stored if row.added}
     if added:
         copy_packed(connection, "delta", batch.added(model_id, added))
-    return len(stored)
+    users = frozenset(row.user_id for row in stored)
+    slots = {model_id: min(row.slot for row in stored)} if stored else {}
+    return len(stored), Collected(users=users, slots=slots, counted=users, less=len(added) < len(stored))
 
 
-def _tell_others(connection: Connection, model_id: int, *, everything: bool) -> None:
-    """Bring the new times of photos to results that this merge has not written."""
-    values = {"model": model_id, "everything": everything}
-    for other in connection.execute(_OTHERS, values).scalars().all():
+def _follow(connection: Connection, model_id: int, results: Sequence[PhotoResult], *, stored: int) -> bool:
+    """Bring new times of photos and photos that are gone to whatever else knows of them; whether there was any."""
+    times = any(result.taken_at for result in results) and connection.execute(_TAKEN).rowcount
+    told = times and _tell_others(connection, model_id, everything=stored < len(results))
+    gone = any(result.code is Code.GONE for result in results) and connection.execute(_GONE).rowcount
+    if gone:
+        collect_forgotten(connection)
+    return bool(told or gone)
+
+
+def _tell_others(connection: Connection, model_id: int, *, everything: bool) -> bool:
+    """Bring the new times of photos to results that this merge has not written; whether there may be any."""
+    others = connection.execute(_OTHERS, {"model": model_id, "everything": everything}).scalars().all()
+    for other in others:
         connection.execute(_TELL, {"other": other})
     if everything:
         connection.execute(_TELL_USERS)
+    return everything or bool(others)

@@ -14,7 +14,7 @@ from pipeline.moments import Shot, numbered
 from pipeline.profile import CategoryTotal, Unit
 from pipeline.records import TakenFrom
 
-MOST_PHOTOS = 20_000  # results are read at about 50,000 photos a second
+MOST_PHOTOS = 20_000  # of 43 categories each: 0.6 s, as moments 0.9 s, on two cores that others use too
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +106,28 @@ def _shots(connection: Connection, selection: Selection) -> Sequence[Shot]:
     return [Shot(photo_id=photo_id, taken_at=taken_at, timed=timed) for photo_id, taken_at, timed in rows]
 
 
+# From month to month by photo_newest_idx: that knows no more than how many there are, so those that are gone are found
+# by an index of their own (photo_gone_idx) and taken off.
+_MONTHS = """
+WITH RECURSIVE found AS (
+    SELECT date_trunc('month', min(taken_at), 'UTC') AS month FROM core.photo WHERE user_id = :user
+    UNION ALL
+    SELECT following.month FROM found CROSS JOIN LATERAL (
+        SELECT date_trunc('month', min(taken_at), 'UTC') AS month FROM core.photo
+        WHERE user_id = :user AND taken_at >= {next}) AS following
+    WHERE found.month IS NOT NULL
+), gone AS (
+    SELECT date_trunc('month', taken_at, 'UTC') AS month, count(*) AS photos
+    FROM core.photo WHERE user_id = :user AND gone_at IS NOT NULL GROUP BY 1
+), counted AS MATERIALIZED (
+    SELECT month, (SELECT count(*) FROM core.photo
+                   WHERE user_id = :user AND taken_at >= month AND taken_at < {next}) AS photos
+    FROM found WHERE month IS NOT NULL)
+SELECT (month AT TIME ZONE 'UTC')::date AS month, c.photos - coalesce(g.photos, 0) AS photos
+FROM counted c LEFT JOIN gone g USING (month) WHERE c.photos > coalesce(g.photos, 0) ORDER BY month"""
+
+
 def months(connection: Connection, user_id: int) -> tuple[Month, ...]:
-    """The months in which the user took photos that are there, oldest first."""
-    query = """
-        SELECT date_trunc('month', p.taken_at, 'UTC')::date AS month, count(*) AS photos
-        FROM core.photo p WHERE p.user_id = :user AND p.gone_at IS NULL GROUP BY 1 ORDER BY 1"""
+    """The months in which the user took photos that are there, oldest first; reads indexes alone."""
+    query = _MONTHS.format(next="date_add(month, interval '1 month', 'UTC')")
     return tuple(Month(**row) for row in connection.execute(text(query), {"user": user_id}).mappings())

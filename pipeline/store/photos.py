@@ -147,7 +147,7 @@ _OF_ALL = "SELECT p.photo_id, p.taken_at FROM core.photo_result p WHERE p.model_
 _DOUBTFUL = f"""
 WITH walked AS MATERIALIZED (
     {{walk}} AND (p.taken_at, p.photo_id) < (coalesce(CAST(:at AS timestamptz), 'infinity'), :id)
-    ORDER BY p.taken_at DESC, p.photo_id DESC LIMIT {WALKED}
+    ORDER BY p.taken_at DESC, p.photo_id DESC LIMIT :walked
 ), wanted AS (
     SELECT w.photo_id, w.taken_at AS walked_at, p.taken_at, u.name AS user, r.outcome, r.decision_rev, r.headline,
            r.nodes, r.masses, r.tags, m.taxonomy_id
@@ -181,10 +181,12 @@ def doubtful(
     reasons: Collection[Reason],
     limit: int,
     after: tuple[datetime, int] | None = None,
+    walked: int = WALKED,
 ) -> Walk:
     """Photos, newest first, of which nothing certain is shown, or whose headline is not very sure.
 
-    Of one user, or of everybody. Where few of the newest photos want a look, fewer than `limit` are found at once.
+    Of one user, or of everybody. Where few of the `walked` newest photos want a look, fewer than `limit`
+    are found at once.
     """
     query = text(_DOUBTFUL.format(walk=_OF_ALL if user is None else _OF_USER))
     at, photo_id = after or (None, MOST_ID)
@@ -194,6 +196,7 @@ def doubtful(
         "at": at,
         "id": photo_id,
         "limit": limit,
+        "walked": walked,
         "abstained": "abstained" in reasons,
         "unsure": "unsure" in reasons,
     }
@@ -201,7 +204,7 @@ def doubtful(
     found = tuple(_doubtful(row) for row in rows if row.photo_id is not None)
     if len(found) == limit:
         return Walk(found=found, after=(rows[-1].walked_at, rows[-1].photo_id))
-    return Walk(found=found, after=(rows[0].last_at, rows[0].last_id) if rows[0].walked == WALKED else None)
+    return Walk(found=found, after=(rows[0].last_at, rows[0].last_id) if rows[0].walked == walked else None)
 
 
 def _doubtful(row: Row[Any]) -> Doubtful:

@@ -16,8 +16,8 @@ Laws
 5. A row is never set back, nor is one of a model deleted: a model that was dropped and returns goes on counting.
 """
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, text
 
@@ -42,6 +42,14 @@ class ModelStamp:
     promotion: int  # the newest one
     shown: int  # how often it was changed how results are shown: policies and names; no merge raises it
     revision: int  # of all that; it rises with merges too
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changed:
+    """Whom and what a transaction has changed."""
+
+    users: frozenset[int] = frozenset()
+    slots: Mapping[int, int] = field(default_factory=dict)  # by model, that of some photo with another result
 
 
 SHOWN = 64  # the slot behind those of merges, which are the slots of photos
@@ -141,20 +149,20 @@ def touch_standing(connection: Connection, user_ids: Collection[int]) -> None:
     connection.execute(_TOUCH_MODELS_OF, {"users": sorted(user_ids), "slot": APART})
 
 
-# The models wait for the users, so that all transactions lock both in one order. One slot of a model will do: the least
-# of those in which totals have changed is locked by this transaction already.
-_TOUCH_COLLECTED = text("""
+# The models wait for the users, so that all transactions lock both in one order.
+_TOUCH = text("""
 WITH users AS (
     INSERT INTO core.user_revision AS r (user_id, revision)
-    SELECT user_id, 1 FROM (SELECT DISTINCT user_id FROM delta WHERE user_id IS NOT NULL) AS touched ORDER BY user_id
+    SELECT user_id, 1 FROM unnest(CAST(:users AS bigint[])) AS user_id ORDER BY user_id
     ON CONFLICT (user_id) DO UPDATE SET revision = r.revision + 1, changed_at = now() RETURNING 1)
 INSERT INTO core.model_revision AS r (model_id, slot, revision)
-SELECT model_id, slot, 1
-FROM (SELECT model_id, coalesce(min(slot), 0) AS slot FROM delta WHERE model_id IS NOT NULL GROUP BY 1) AS touched
+SELECT model_id, slot, 1 FROM unnest(CAST(:models AS smallint[]), CAST(:slots AS smallint[])) AS m (model_id, slot)
 WHERE (SELECT count(*) FROM users) >= 0 ORDER BY model_id
 ON CONFLICT (model_id, slot) DO UPDATE SET revision = r.revision + 1""")
 
 
-def touch_collected(connection: Connection) -> None:
-    """Touch whom and what the temporary table `delta` names (`pipeline.store.totals`). Call it last, once (law 3)."""
-    connection.execute(_TOUCH_COLLECTED)
+def touch(connection: Connection, changed: Changed) -> None:
+    """Raise the revisions of whom and what this transaction has changed. Call it last, once (law 3)."""
+    if changed.users or changed.slots:
+        values = {"users": sorted(changed.users), "models": [*changed.slots], "slots": [*changed.slots.values()]}
+        connection.execute(_TOUCH, values)

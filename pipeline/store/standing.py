@@ -1,7 +1,7 @@
 """Where each model of the ledger stands: active, in the shadow or dropped, since when, and how it decides."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -38,10 +38,9 @@ class Standing:
     decision: StoredDecision | None  # None: the ledger has none for it
 
 
-_DECISIONS = """
-SELECT DISTINCT ON (model_id) model_id, revision, rule, threshold, lam, vague_share, ambiguous_mass, keep_mass,
-       created_at, calibration
-FROM core.decision ORDER BY model_id, revision DESC"""
+_FACTS = tuple(each.name for each in fields(StoredDecision))
+_DECISIONS = f"""
+SELECT DISTINCT ON (model_id) model_id, {", ".join(_FACTS)} FROM core.decision ORDER BY model_id, revision DESC"""
 _PROMOTED = "SELECT promoted_at FROM core.promotion ORDER BY promotion_id DESC LIMIT 1"
 
 
@@ -50,9 +49,9 @@ def standings(connection: Connection) -> list[Standing]:
     seen = photos_seen(connection)
     promoted: datetime | None = connection.execute(text(_PROMOTED)).scalar()
     decisions = {}
-    for row in connection.execute(text(_DECISIONS)).mappings():
-        facts = dict(row)
-        decisions[facts.pop("model_id")] = StoredDecision(**facts)
+    for row in connection.execute(text(_DECISIONS)):
+        model_id, *facts = row
+        decisions[model_id] = StoredDecision(**dict(zip(_FACTS, facts, strict=True)))
     return [
         Standing(
             model=model,

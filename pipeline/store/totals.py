@@ -1,7 +1,7 @@
 """The totals and how they change: one signed delta per (model, user, node, slot), applied in key order.
 
 Theory of operation
-    ensure_delta ──▶ results change, each statement with COLLECT ──▶ apply_delta ──▶ ... ──▶ touch_collected
+    ensure_delta ──▶ results change, each statement with COLLECT ──▶ apply_delta ──▶ ... ──▶ touch
 
     The temporary table `delta` holds what a transaction has changed. `apply_delta` brings it to the totals: of users,
     of categories, and of those who consent (`pipeline.store.shared`). The last statement of the transaction raises the
@@ -16,10 +16,14 @@ Law of the file:
    a headline, a time, a photo that could not be read. Without a model it is something of a user that is no result.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 from sqlalchemy import Connection, text
 
 from pipeline.store import shared
 from pipeline.store.netting import adding
+from pipeline.store.revisions import Changed
 
 SLOTS = 64
 
@@ -68,25 +72,56 @@ FROM ({_side("new", "")} UNION ALL {_side("old", "-")} UNION ALL {_marked("new")
 GROUP BY 1, 2, 3, 4 HAVING sum(photos) <> 0 OR sum(mass) <> 0 OR node = 0
 """
 
-# Whose totals change, and who of them is counted among those who consent; their consent cannot change before we commit
-# (`pipeline.store.shared`). `less`: whether anything is taken away, which most transactions do not.
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Collected(Changed):
+    """What is in `delta`."""
+
+    counted: frozenset[int] = frozenset()  # users whose totals may change
+    less: bool = False  # whether anything may be taken away, which most transactions do not
+
+
+_COLLECTED = text("""
+SELECT model_id, user_id, min(slot) AS slot, bool_or(node > 0) AS counted, bool_or(photos < 0 OR mass < 0) AS less
+FROM delta GROUP BY 1, 2""")
+
+
+def collected(connection: Connection) -> Collected:
+    """What this transaction has changed so far, by `delta`."""
+    rows = connection.execute(_COLLECTED).all()
+    models = sorted({row.model_id for row in rows} - {None})
+    return Collected(
+        users=frozenset(row.user_id for row in rows),
+        slots={model: min(row.slot for row in rows if row.model_id == model) for model in models},
+        counted=frozenset(row.user_id for row in rows if row.counted),
+        less=any(row.less for row in rows),
+    )
+
+
+# Who of them is counted among those who consent: that cannot change before we commit (`pipeline.store.shared`).
 _WHOSE = text("""
-SELECT u.user_id, u.shared, (SELECT EXISTS (SELECT FROM delta WHERE photos < 0 OR mass < 0)) AS less
-FROM core.app_user u WHERE u.user_id = ANY (ARRAY(SELECT DISTINCT user_id FROM delta WHERE node > 0))
-ORDER BY u.user_id FOR KEY SHARE""")
+SELECT user_id, shared FROM core.app_user WHERE user_id = ANY (CAST(:users AS bigint[]))
+ORDER BY user_id FOR KEY SHARE""")
 
 _USER_KEY, _SLOT_KEY, _AMOUNTS = ("model_id", "user_id", "node"), ("model_id", "node", "slot"), ("photos", "mass")
 _OF_USERS = adding("core.user_category", _USER_KEY, _AMOUNTS, "delta")
 _OF_CATEGORIES = adding("core.category_total", _SLOT_KEY, _AMOUNTS, "delta")
 
 
-def apply_delta(connection: Connection) -> None:
-    """Add the collected deltas to the tables of totals; once per `ensure_delta`."""
-    whose = connection.execute(_WHOSE).all()
-    if not whose:
-        return
-    ways = slice(None) if whose[0].less else slice(1)  # what adds, and what takes away
-    consenting = [user.user_id for user in whose if user.shared]
+def apply_delta(connection: Connection, known: Collected | None = None) -> Changed:
+    """Add the collected deltas to the tables of totals; once per `ensure_delta`. `known`: what they are, if at hand.
+
+    Returns what is to be handed to `revisions.touch` at the end of the transaction.
+    """
+    changed = known or collected(connection)
+    if changed.counted:
+        whose = connection.execute(_WHOSE, {"users": sorted(changed.counted)})
+        _apply(connection, [user.user_id for user in whose if user.shared], less=changed.less)
+    return changed
+
+
+def _apply(connection: Connection, consenting: Sequence[int], *, less: bool) -> None:
+    ways = slice(None) if less else slice(1)  # what adds, and what takes away
     if consenting:
         shared.ensure_collected(connection)
     for statement in _OF_USERS[ways]:

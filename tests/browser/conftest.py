@@ -27,10 +27,11 @@ REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-P", "-m", "pictograph"]
 CHROMIUM = os.environ.get("PICTOGRAPH_TEST_CHROMIUM", "/usr/bin/chromium")
 PATIENCE_SECONDS = 240  # for a command, on a machine that may be slow and busy
+PAGE_SECONDS = 30  # for whatever a page is waited for
 PHONE, DESKTOP = (390, 844), (1440, 900)
 
 #: The people of the samples, under names as people have them and as nobody should have to escape them.
-NAMES = {"cleo": "cleo", "marie": 'Marie <script>alert(1)</script> & "Co"', "otto": "أوتو 🌊"}
+NAMES = {"cleo": "cleo", "marie": 'Marie <img src=x onerror=alert(1)> & "Co"', "otto": "أوتو 🌊"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,10 @@ class Site:
     def user(self, which: int = 0) -> str:
         """The address of a user's pictograph, below the site's."""
         return f"/u/{quote(self.users[which], safe='')}"
+
+    def comparison(self, one: int, other: int) -> str:
+        """The address of two users' comparison."""
+        return f"/compare/{quote(self.users[one], safe='')}/{quote(self.users[other], safe='')}"
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +136,7 @@ def open_page(site: Site, chromium: Browser) -> Iterator[OpenPage]:
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(1000 * PATIENCE_SECONDS / 4)
+        page.set_default_timeout(1000 * PAGE_SECONDS)
         page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))

@@ -14,8 +14,9 @@ BUDGET_BYTES = 150_000  # transferred without photos
 def test_every_page_about_people_is_fit_for_everybody(
     site: Site, open_page: OpenPage, violations: Callable[[Page], list[str]], size: tuple[int, int], theme: str
 ) -> None:
-    paths = ["/people", *(site.user(which) for which in range(3)), f"{site.user()}?k=12&unit=moments", "/u/nobody"]
-    for path in paths:
+    people = ["/people", *(site.user(which) for which in range(3)), f"{site.user()}?k=12&unit=moments"]
+    two = ["/compare", site.comparison(0, 1), site.comparison(2, 0)]
+    for path in [*people, *two, "/sign-in"]:
         page = open_page(path, size, theme)
         assert violations(page) == [], path
         across = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -103,7 +104,7 @@ def test_what_is_shown_can_be_taken_along(site: Site, open_page: OpenPage) -> No
 
 
 def test_the_page_is_light(site: Site, open_page: OpenPage) -> None:
-    page = open_page("/livez")
+    page = open_page("about:blank")
     sizes: list[int] = []
     page.on(
         "requestfinished",
@@ -117,8 +118,28 @@ def test_the_page_is_light(site: Site, open_page: OpenPage) -> None:
     assert 0 < sum(sizes) < BUDGET_BYTES
 
 
+def test_two_are_compared_on_one_map(site: Site, open_page: OpenPage) -> None:
+    page = open_page("/compare")
+    page.get_by_label("One").fill(site.users[0])
+    page.get_by_label("The other").fill(site.users[1])
+    page.get_by_role("button", name="Compare").click()
+    expect(page).to_have_url(site.url + site.comparison(0, 1))
+    expect(page.locator(".likeness .big")).to_have_text(re.compile(r"^\d+ %$"))
+    headings = page.locator(".lists h2").all_inner_texts()
+    assert headings == ["Both", f"Only {site.users[0]}", f"Only {site.users[1]}", "Biggest differences"]
+    for row in page.locator(".numbers-table tbody tr").all():
+        a, b, difference = (float(cell.replace("−", "-").strip("%< ")) for cell in row.locator("td").all_inner_texts())
+        assert a - b == pytest.approx(difference, abs=0.11)
+    shown = {tile.get_attribute("class") for tile in page.locator(".tile").all()}
+    assert any("apart-8" in each for each in shown if each)  # cleo's animals
+    page.locator(".numbers-table td a").first.click()
+    expect(page.locator("h1")).to_have_text(site.users[0])
+
+
 def test_names_are_text(site: Site, open_page: OpenPage) -> None:
     page = open_page(site.user(1))
     assert page.locator("h1").inner_text() == site.users[1]
+    page = open_page(site.comparison(1, 2))
+    assert page.locator("h1 bdi").all_inner_texts() == [site.users[1], site.users[2]]
     page = open_page("/people")
     assert sorted(page.locator(".cover strong").all_inner_texts()) == sorted(site.users)

@@ -6,6 +6,7 @@ shard and each report must be what `ledger_model` says. At the end everything is
 CHAOS_EXAMPLES says how many lives. The same ones are lived each time, unless CHAOS_SEED names others.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from hypothesis.stateful import (
 from sqlalchemy import Connection, text
 
 from pictograph.stack import Endpoints
-from pipeline.ledger import control, ending, erase, jobs, publish, redrive, work
+from pipeline.errors import ConfigurationError
+from pipeline.ledger import control, ending, erase, jobs, publish, redrive, users, work
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Code, ItemState, Lease, PhotoResult, PhotoTask, Version, WorkState
@@ -422,6 +424,12 @@ class Machine(RuleBasedStateMachine):
         if really and any(photo.owner == user for photo in self.model.photos.values()):
             self.run(lambda c: erase.fence(c, user))
             self.model.hidden.add(user)
+
+    @rule(user=st.sampled_from(USERS), consent=st.booleans())
+    def answer(self, user: str, consent: bool) -> None:
+        """A user says whether others may see their photos, and is heard unless hidden."""
+        with contextlib.suppress(ConfigurationError):
+            self.run(lambda c: users.set_consent(c, user, consent))
 
     @precondition(lambda self: self.model.hidden)
     @rule(n=NUMBER)

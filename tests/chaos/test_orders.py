@@ -1,13 +1,15 @@
 """Two or three sessions do to the same few photos whatever may be done to them, in every order of their steps.
 
 A merge, the same merge again, one of a newer decision, an eraser, a worker who finds a photo overwritten, a listing
-that finds it changed and others moved, one that meets a new photo, a redriver who hands the shard to somebody else, and
-one who splits it. After every order the ledger is brought to rest, and must say exactly what the photos are.
+that finds it changed and others moved, one that meets a new photo, a user who consents to be seen by others, a redriver
+who hands the shard to somebody else, and one who splits it. After every order the ledger is brought to rest, and must
+say exactly what the photos are.
 
 All orders of two sessions; of three, some for each combination, always the same ones: CHAOS_ORDERS says how many, and
 "all" means every one (hours).
 """
 
+import contextlib
 import os
 import random
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from pictograph.stack import Endpoints
-from pipeline.ledger import ending, erase, jobs, redrive, work
+from pipeline.errors import ConfigurationError
+from pipeline.ledger import ending, erase, jobs, redrive, users, work
 from pipeline.ledger.listing import finish_range, record_page
 from pipeline.ledger.work import RANGES, SHARDS
 from pipeline.records import Lease, PhotoTask, Version, WorkState
@@ -66,6 +69,7 @@ class Scene:
             text("""INSERT INTO core.worker (worker_id, queue, last_seen) VALUES ('worker', 'annotate.small',
                     greatest(now() - interval '1 h', pg_postmaster_start_time() + interval '1 ms'))""")
         )
+        users.set_consent(connection, "ben", consent=True)
         (shard,) = connection.execute(text("SELECT shard_id FROM core.shard")).scalars()
         self.lease = SHARDS.claim(connection, shard, "worker", 0.001)
         assert self.lease is not None
@@ -97,6 +101,7 @@ class Scene:
             "change": (self.change,),
             "relist": (lambda connection: self.list(connection, "relist"),),
             "arrive": (lambda connection: self.list(connection, "arrive"),),
+            "answer": (self.answer,),
             "redrive": (self.expire, self.take_over),
             "split": (self.expire,),
         }
@@ -135,13 +140,18 @@ class Scene:
     def change(self, connection: Connection) -> None:
         """Another worker finds that a photo was overwritten, and hands it back."""
         task = next(task for task in self.tasks if task.key == "a1")
-        work.note_changed(connection, task, Version(etag="e2", size=10))
         self._merge(connection, [waiting(task)], 1, self.lease)
+        work.note_changed(connection, task, Version(etag="e2", size=10))  # last, because it raises a revision
 
     def list(self, connection: Connection, name: str) -> None:
         """A page of another job: a photo changed and two under another owner, or one that is new."""
         job, lease = self.listings[name]
         record_page(connection, jobs.find(connection, job), lease, page_of(refs(LATER[name])), None, SHARD_PHOTOS)
+
+    def answer(self, connection: Connection) -> None:
+        """Ann says that others may see her photos, as Ben has before; nobody hears her if she is being erased."""
+        with contextlib.suppress(ConfigurationError):
+            users.set_consent(connection, "ann", consent=True)
 
     def expire(self, connection: Connection) -> None:
         """The lease has run out; whether that was the second death is the scene's matter."""
@@ -228,7 +238,7 @@ class Scene:
             assert receipt is not None
             assert receipt.finished_at is not None
             user = "SELECT user_id FROM core.app_user WHERE name = 'ann'"
-            for table in ("photo", "photo_result", "user_category"):
+            for table in ("photo", "photo_result", "user_category", "user_revision"):
                 rows = connection.execute(text(f"SELECT count(*) FROM core.{table} WHERE user_id = ({user})"))
                 assert rows.scalar_one() == 0, table
 
@@ -270,7 +280,7 @@ def stage(database: Database) -> Iterator[Stage]:
     found.close()
 
 
-NAMES = ("merge", "duplicate", "newer", "delete", "change", "relist", "arrive", "redrive", "split")
+NAMES = ("merge", "duplicate", "newer", "delete", "change", "relist", "arrive", "answer", "redrive", "split")
 
 
 def play(ledger: Ledger, stage: Stage, names: tuple[str, ...], order: tuple[int, ...]) -> None:

@@ -116,11 +116,15 @@ def analyst(roles: dict[Role, Ledger]) -> Ledger:
 
 @pytest.fixture
 def two_users(ledger: Ledger, ingest: Ledger, worker: Ledger) -> int:
-    """Two photos of Ann's and three of Ben's, tagged, each with a thumbnail; the job."""
+    """Two photos of Ann's and three of Ben's, tagged and confirmed, each with a thumbnail; the job."""
     photos = [ref(f"ann/{n}.jpg") for n in range(2)] + [ref(f"ben/{n}.jpg", user="ben") for n in range(3)]
     job_id = ingest.list(photos, notify=("https://example.org/ended",))
     worker.tag_all(job_id, "dog")
     ledger.execute("INSERT INTO core.thumbnail SELECT photo_id, 64, 1, 'x' FROM core.photo")
+    ledger.execute("""
+        INSERT INTO core.verdict (photo_id, node, verdict, content_rev, model_id, decision_rev, headline, given_by)
+        SELECT photo_id, headline, 'confirm', content_rev, model_id, decision_rev, headline, 'open'
+        FROM core.photo_result""")
     return job_id
 
 

@@ -26,8 +26,6 @@ from api.envelope import CONTENT_SECURITY_POLICY
 from api.main import address, serve
 from api.routes import health
 from pipeline.errors import ConfigurationError
-from pipeline.ledger.jobs import submit
-from pipeline.ledger.requests import JobRequest
 from pipeline.records import WHOLE
 from pipeline.settings import Settings
 from pipeline.sources.objects import Objects
@@ -256,22 +254,6 @@ def test_the_least_recently_used_thumbnails_go_first(library: Library, database:
         assert queries.cached_thumbnail(connection, new, 96, 1) is None
         assert queries.cached_thumbnail(connection, old, 96, 1) is not None
         assert queries.cached_thumbnail(connection, old, 96, 2) is None  # other bytes, other thumbnail
-
-
-def test_jobs_are_listed_newest_first(library: Library, client: TestClient, database: Database) -> None:
-    request = JobRequest(kind="s3", source="s3://photos/<b>/", user_rule="{user}/{photo}")
-    with database.transaction() as connection:
-        ids = [submit(connection, request, library.model.model_id) for _ in range(2)]
-        counts = "INSERT INTO core.job_count VALUES (:job, 2, 1, 5), (:job, 3, 12, 2), (:job, 0, 0, 3)"
-        connection.execute(text(counts), {"job": ids[0]})
-    listed = client.get("/v1/jobs?limit=2").json()["jobs"]
-    assert [job["job_id"] for job in listed] == ids[::-1]
-    one = client.get(f"/v1/jobs/{ids[0]}").json()
-    assert (one["state"], one["counts"]) == ("created", {"pending": 3, "succeeded": 5, "failed": 2})
-    assert one["reasons"] == {"succeeded": {"tagged": 5}, "failed": {"corrupt": 2}}
-    shown = client.get("/jobs").text
-    assert "s3://photos/&lt;b&gt;/" in shown
-    assert "7 of 10" in shown
 
 
 def test_health(client: TestClient, database: Database) -> None:

@@ -11,6 +11,7 @@ from job_api_helpers import LOOK_SECONDS, ROBOT, Listener, Site, failing, served
 from ledger_helpers import ref, wait_for
 from sqlalchemy import event
 
+from api import job_commands
 from api.auth import Principal, Scope
 from pipeline.errors import ServiceDown
 from pipeline.records import Code
@@ -81,6 +82,14 @@ def test_a_job_is_started_once_for_a_key_and_only_where_it_may_be(site, place):
 
     nowhere = site.client(ROBOT, model="small").post("/v1/jobs", json=body)
     assert (nowhere.status_code, "PICTOGRAPH_SOURCES" in nowhere.json()["detail"]) == (403, True)
+
+
+def test_a_place_that_takes_too_long_is_not_forecast_here(site, place, monkeypatch):
+    client = site.client(ROBOT, sources=(f"s3://{place}",), model="small")
+    monkeypatch.setattr(job_commands, "FORECAST_SECONDS", -1.0)
+    for source in (f"s3://{place}/in/", "ledger:photos"):
+        answer = client.post("/v1/jobs", json={"source": source, "dry_run": True})
+        assert (answer.status_code, answer.json()["code"]) == (422, "too_large_to_forecast")
 
 
 def test_the_same_key_at_the_same_moment_is_one_job(site, place):
@@ -220,7 +229,7 @@ def test_a_job_is_told_to_all_who_listen_by_one_who_looks(site):
         for each in listeners:
             each.heard("running")
         assert {(each.status, each.kind.partition(";")[0]) for each in listeners} == {(200, "text/event-stream")}
-        late = Listener(f"{at}/events", {"Last-Event-ID": "no such \u00e9vent".encode("latin-1").decode("latin-1")})
+        late = Listener(f"{at}/events", {"Last-Event-ID": "no such, event; 7"})
         late.heard("running")
         assert server.watching.streams == 21
 

@@ -321,6 +321,24 @@ def test_another_site_cannot_sign_anybody_in_or_out(people: Library, closed: Tes
 # ---- the desk
 
 
+def test_only_pages_of_this_server_change_anything_here(
+    people: Library, client: TestClient, closed: TestClient, database: Database
+) -> None:
+    """Forms of another site's page come with the session, or reach an open server; programs send keys, or come open."""
+    secret = new_key(database, "operator")
+    sign_in(closed, secret)
+    command, foreign = "/v1/jobs/99:cancel", {"Sec-Fetch-Site": "cross-site", "Origin": "http://evil.example"}
+    not_there = (404, "not_found")
+    assert told(closed.post(command, headers=OURS)) == not_there
+    for headers in ({}, foreign, {"Origin": "null"}, {"Sec-Fetch-Site": "same-site"}):
+        assert told(closed.post(command, headers=headers)) == (403, "cross_site")
+    assert told(client.post(command)) == not_there
+    assert told(client.post(command, headers=foreign)) == (403, "cross_site")
+    assert told(client.post("/jobs/99/cancel", headers=foreign)) == (403, "cross_site")
+    closed.cookies.clear()
+    assert told(closed.post(command, headers={**foreign, **bearer(secret)})) == not_there
+
+
 def test_who_comes_by_a_link_from_elsewhere_is_offered_to_go_on(people: Library, closed: TestClient) -> None:
     """The browser keeps a strict cookie back then; from our own page it sends it."""
     linked = closed.get("/sign-in?next=/u/ada", headers={**HTML, "Sec-Fetch-Site": "cross-site"})

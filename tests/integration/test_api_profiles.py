@@ -6,6 +6,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from sqlalchemy import event, text
 
+from pipeline.ledger.jobs import find, submit
+from pipeline.ledger.requests import JobRequest
 from pipeline.records import WHOLE, TakenFrom
 from pipeline.store import own_photos, periods
 from pipeline.store.session import Database
@@ -45,10 +47,22 @@ def test_cells_add_up_at_every_depth_in_every_unit_and_period(album: Library, cl
     assert [cell["name"] for cell in dog["cells"]][:3] == ["pug", "golden retriever", "chow"]
     months = client.get("/v1/users/ada/months").json()["months"]
     assert months == [{"month": "2026-01-01", "photos": 14}, {"month": "2026-02-01", "photos": 7}]
+    with album.database.transaction() as connection:  # as one that is gone, which no model counts any more
+        connection.execute(
+            text(
+                "INSERT INTO core.photo (bucket_id, key, user_id, etag, size, taken_at, gone_at) "
+                "SELECT bucket_id, key || unnest(ARRAY['1', '2']), user_id, etag, size, "
+                "unnest(ARRAY[timestamptz '2026-01-05', '2030-01-05']), now() "
+                "FROM core.photo ORDER BY photo_id LIMIT 1"
+            )
+        )
+    assert client.get("/v1/users/ada/months").json()["months"] == months
     for unit, whole in (("photos", 21), ("moments", 17)):
         parts = [client.get(f"{PROFILE}?depth=2&unit={unit}&{at}").json() for at in ("to=2026-02", "from=2026-02")]
         assert all(added(part["cells"]) == part["mass"] for part in parts)
-        assert sum(part["mass"] for part in parts) == whole * WHOLE == client.get(f"{PROFILE}?unit={unit}").json()["mass"]
+        assert (
+            sum(part["mass"] for part in parts) == whole * WHOLE == client.get(f"{PROFILE}?unit={unit}").json()["mass"]
+        )
 
 
 def test_zooming_in_shows_what_lies_inside_and_its_own_other(album: Library, client: TestClient) -> None:
@@ -198,3 +212,31 @@ def test_users_come_in_pages(album: Library, client: TestClient) -> None:
     assert [user["name"] for user in first.json()["users"]] == ["ada", "bob"]
     last = client.get(first.links["next"]["url"]).json()
     assert ([user["name"] for user in last["users"]], last["next_page_token"]) == (["cleo"], None)
+
+
+def test_new_photos_are_asked_for_once_ahead_of_bulk_work(
+    album: Library, client: TestClient, client_as: ClientAs
+) -> None:
+    address = "/v1/users/ada:refresh"
+    first = client.post(address)
+    assert (first.status_code, first.json()["listing_job_id"], first.json()["submitted"]) == (202, None, True)
+    assert first.headers["location"] == f"/v1/jobs/{first.json()['job_id']}"
+    again = client_as("ada").post(address)
+    assert (again.status_code, again.json()) == (202, {**first.json(), "submitted": False})
+    assert client_as("bob").post(address).status_code == 404
+    assert client.post("/v1/users/nobody:refresh").status_code == 404
+    request = JobRequest(kind="folder", source=str(album.folder), user_rule="{user}/{photo}", fixed_user="ada")
+    with album.database.transaction() as connection:
+        submit(connection, request, album.model.model_id)
+    wider = client.post(address).json()
+    assert (wider["job_id"], wider["submitted"]) == (first.json()["job_id"], True)
+    with album.database.transaction() as connection:
+        found = {job_id: find(connection, job_id) for job_id in (wider["job_id"], wider["listing_job_id"])}
+    known, listed = found.values()
+    assert (known.kind, known.source, known.priority, known.scope) == ("ledger", "user:ada", 100, "missing")
+    assert (listed.kind, listed.source, listed.fixed_user) == ("folder", str(album.folder), "ada")
+    assert (listed.keep_missing, listed.priority) == (True, 100)
+    assert client.post(address).json() == {**wider, "submitted": False}
+    with album.database.transaction() as connection:
+        connection.execute(text("UPDATE core.job SET state = 10, finished_at = now()"))
+    assert client.post(address).json()["job_id"] > wider["listing_job_id"]

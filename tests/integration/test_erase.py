@@ -12,7 +12,7 @@ from pictograph import places
 from pictograph.cli import erase as cli
 from pipeline import crashpoints
 from pipeline.errors import ConfigurationError, LeaseLost
-from pipeline.ledger import delivery, ending, jobs, redrive
+from pipeline.ledger import delivery, ending, jobs, redrive, users
 from pipeline.ledger import erase as erasing
 from pipeline.ledger.delivery import DELIVERIES
 from pipeline.ledger.erase import erase
@@ -104,6 +104,35 @@ def test_everything_of_a_user_goes_and_nothing_of_the_others(ledger, library, ba
     assert rows_of(ledger, "ben") == others
     assert ledger.photos_with("dog") == (3, 27_000)
     ledger.check()
+
+
+def test_verdicts_revisions_and_keys_go_with_the_user(ledger, library):
+    ledger.execute(
+        "INSERT INTO core.verdict (photo_id, node, verdict, content_rev, model_id, decision_rev, given_by) "
+        "SELECT photo_id, node, 'confirm', 1, model_id, 1, 'open' FROM core.photo_result, unnest(tags) AS node "
+        "WHERE model_id = :model",
+        model=ledger.registered.model_id,
+    )
+    for name in ("ann", "ben"):
+        ledger.execute(
+            "INSERT INTO core.api_key (name, secret_sha256, user_name, scopes, created_by) "
+            "VALUES ('a key', CAST(:name AS text)::bytea, :name, '{}', 'test')",
+            name=name,
+        )
+        ledger.database.run(lambda c, name=name: users.set_consent(c, name, True))
+    both, of_ben = (ledger.one(f"SELECT count(*) FROM core.verdict {which}") for which in ("", OF_BEN))
+    fenced = ledger.database.run(lambda c: erasing.fence(c, "ann"))
+    assert ledger.all("SELECT user_name FROM core.api_key WHERE revoked_at IS NULL") == [("ben",)]
+    assert ledger.one("SELECT sum(users) FROM core.shared_total WHERE node = :dog", dog=ledger.node["dog"]) == 1
+    ledger.check()
+    receipt = erase(ledger.database, "ann", batch_photos=2)
+    assert (receipt.verdicts, receipt.left) == (both - of_ben, NOTHING)
+    assert ledger.one("SELECT count(*) FROM core.verdict") == of_ben > 0
+    assert ledger.all("SELECT FROM core.user_revision WHERE user_id = :id", id=fenced) == []
+    ledger.check()
+
+
+OF_BEN = "WHERE photo_id IN (SELECT photo_id FROM core.photo JOIN core.app_user USING (user_id) WHERE name = 'ben')"
 
 
 def test_jobs_keep_their_sums_and_end(ledger, library):

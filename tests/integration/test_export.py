@@ -5,7 +5,7 @@ import json
 import stat
 
 import pytest
-from ledger_helpers import BUCKET, ref
+from ledger_helpers import BUCKET, ref, wnid
 from typer.testing import CliRunner
 
 from pictograph.cli import export as cli
@@ -29,6 +29,13 @@ def library(ledger):
         "INSERT INTO core.object_event (bucket, key, sequencer) SELECT b.uri, p.key, '00a1' "
         "FROM core.photo p JOIN core.bucket b USING (bucket_id)"
     )
+    ledger.execute(
+        "INSERT INTO core.verdict (photo_id, node, verdict, content_rev, model_id, decision_rev, headline, given_by) "
+        "SELECT photo_id, :animal, 'generalise', 1, model_id, decision_rev, headline, 'open' FROM core.photo_result "
+        "WHERE model_id = :model",
+        animal=ledger.node["animal"],
+        model=ledger.registered.model_id,
+    )
     return job_id
 
 
@@ -51,6 +58,9 @@ def test_all_that_is_held_is_told_and_nothing_of_others(api, library, monkeypatc
         assert [line["uri"] for line in photo["lines"]] == [f"{BUCKET}/{photo['key']}"]
         assert [base64.b64decode(picture["jpeg_base64"]) for picture in photo["thumbnails"]] == [b"x"]
         assert [event["sequencer"] for event in photo["events"]] == ["00a1"]
+        (verdict,) = photo["verdicts"]
+        assert (verdict["name"], verdict["verdict"], verdict["model"]) == ("animal", "generalise", "small")
+        assert (verdict["headline_wnid"], verdict["given_by"]) == (wnid("dog"), "open")
     dog = {c["name"]: c for c in photos[0]["results"][0]["categories"]}["dog"]
     assert (dog["probability"], dog["shown"]) == (0.9, True)
     totals = {(fact["model"], fact["name"]): fact["photos"] for fact in rest if fact["kind"] == "total"}

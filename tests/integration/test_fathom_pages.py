@@ -7,6 +7,7 @@ import pytest
 from api_helpers import STRANGE, ClientAs, Library
 from fastapi.testclient import TestClient
 from httpx import Response
+from sqlalchemy import Engine, event
 
 from api.auth import Scope
 from api.routes.fathom_pages import SHOTS
@@ -84,6 +85,29 @@ def test_a_category_lists_every_photo_once_over_its_pages(people: Library, clien
     assert get(client, address.replace(DOG, PUG), 400)  # the token is of the other list
     assert "There is no" in get(client, "/c/n99999999", 404)
     assert get(client, f"/c/{DOG}?sort=best", 400)
+
+
+def test_many_photos_take_no_more_statements_than_one(people: Library, client: TestClient) -> None:
+    photos = [people.add(f"user {i % 3}", "pug", day=i) for i in range(12)]
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        asked.append(statement)
+
+    def statements(address: str) -> int:
+        asked.clear()
+        get(client, address)
+        return len(asked)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        get(client, f"/c/{DOG}")  # what is read once for all is read now
+        assert statements(f"/c/{DOG}?page_size=12") == statements(f"/c/{DOG}?page_size=1")
+        assert statements("/") <= 20
+        assert statements(f"/p/{photos[5]}") <= 20
+        assert statements("/review") <= 20
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def test_too_few_people_are_said_so_in_words_and_links_lead_where_one_may_go(

@@ -15,7 +15,7 @@ from test_roles import NO
 from pictograph.stack.wheels import postgres_binaries
 from pipeline.errors import ConfigurationError
 from pipeline.store.migrate import current, migrate, newest
-from pipeline.store.roles import Role
+from pipeline.store.roles import Role, act_as
 from pipeline.store.session import Database
 
 REPOSITORY = Path(__file__).parents[2]
@@ -55,6 +55,19 @@ def test_a_login_that_is_no_member_is_told_what_to_grant_and_can_then_work(ledge
         other.tag_all(job_id, "dog")
     ledger.check()
     assert ledger.photos_with("dog") == (1, 9_000)
+
+
+def test_a_login_that_is_the_api_alone_is_told_what_to_grant_to_command_jobs(ledger, login):
+    ledger.execute(f'GRANT {Role.API} TO "{LOGIN}"')
+    with Database(login, "a container", connections=1, role=Role.API) as database:
+        with pytest.raises(ConfigurationError) as caught:
+            database.run(lambda c: act_as(c, Role.INGEST))
+        ledger.execute(str(caught.value).split("`")[1])
+        with database.transaction() as connection:
+            act_as(connection, Role.INGEST)
+            assert connection.execute(text("SELECT current_user")).scalar_one() == Role.INGEST
+        with database.transaction() as connection:
+            assert connection.execute(text("SELECT current_user")).scalar_one() == Role.API
 
 
 @pytest.mark.parametrize(

@@ -233,7 +233,7 @@ def test_results_that_are_there_get_their_times_and_indexes_afterwards(bare):
     assert ask(NEWEST) == [photo]  # its result has no time yet, and the index that knows times is not built
     assert {"core.photo_result_tags_idx", "core.photo_result_1_tags_idx"} <= dict(ask(INDEXES)).keys()
 
-    assert build_indexes(bare) == 7  # three of results, and those of tables without partitions
+    assert build_indexes(bare) == 8  # three of results, and those of tables without partitions
     assert build_indexes(bare) == 0
     built = dict(ask(INDEXES))
     assert all(built.values())

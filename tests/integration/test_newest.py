@@ -18,7 +18,7 @@ from pipeline.records import TakenFrom
 
 #: The constants `few` and `far` of core.newest: as shipped; nothing is walked by; nothing is read whole, a few photos
 #: are walked by, or none.
-WAYS = [(700, 5000), (700, 0), (0, 4), (0, 0)]
+WAYS = [(700, 8000), (700, 0), (0, 4), (0, 0)]
 
 # Ties, neighbours across midnight and the turn of a month, and what a camera without a clock writes.
 TIMES = [

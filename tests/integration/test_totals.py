@@ -1,5 +1,6 @@
 """Whatever happens to photos, in whatever order: the totals equal a recount, and every photo is counted once."""
 
+import contextlib
 import random
 import threading
 import time
@@ -13,7 +14,10 @@ from ledger_helpers import LABELS, LEASE_SECONDS, failed, ref, waiting
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from pipeline.errors import ConfigurationError
 from pipeline.ledger import ending, publish, redrive, roster, work
+from pipeline.ledger.erase import erase
+from pipeline.ledger.users import set_consent
 from pipeline.records import Code, ItemState, Version
 from pipeline.store.totals import apply_delta, ensure_delta
 
@@ -119,6 +123,18 @@ class Life(RuleBasedStateMachine):
         ended = self.ledger.database.run(ending.finish_jobs)
         assert all(self.ledger.job(job_id).waiting == 0 for job_id in ended)
 
+    @rule(user=st.sampled_from(USERS), answer=st.sampled_from([True, True, False, None]))
+    def answer(self, user, answer):
+        """A user says whether others may see their photos."""
+        with contextlib.suppress(ConfigurationError):  # erased
+            self.ledger.database.run(lambda c: set_consent(c, user, answer))
+
+    @rule(user=st.sampled_from(USERS[1:]), really=st.integers(0, 3).map(lambda n: n == 3))
+    def erase(self, user, really):
+        with contextlib.suppress(ConfigurationError):  # nobody knows them yet
+            if really:
+                erase(self.ledger.database, user, batch_photos=2)
+
     def deliver(self, results, leases):
         if results or leases:
             self.ledger.merge(results, leases, revision=1)
@@ -165,12 +181,16 @@ def test_totals_stay_exact_through_any_life(ledger):
         ("user_category", "photos = photos + 1"),
         ("user_category", "mass = mass - 1"),
         ("category_total", "mass = mass + 1"),
+        ("shared_total", "users = users + 1"),
+        ("shared_total", "mass = mass - 1"),
+        ("app_user", "shared = false"),
         ("photo_result", "tags = '{}'"),
         ("job_count", "photos = photos + 1"),
     ],
 )
 def test_a_recount_finds_what_drifted(ledger, table, change):
     ledger.tag_all(ledger.list([ref("ann/1.jpg")]), "dog")
+    ledger.database.run(lambda c: set_consent(c, "ann", True))
     ledger.check()
     ledger.execute(f"UPDATE core.{table} SET {change}")
     with pytest.raises(AssertionError):
@@ -296,6 +316,9 @@ class Fire:
             return self.ledger.tagged(task, *chance.sample(LABELS, chance.randint(0, 2)))
         return waiting(task) if code is Code.NONE else failed(task, code)
 
+    def asker(self, chance):
+        self.ledger.database.run(lambda c: set_consent(c, chance.choice(USERS), chance.choice([True, False])))
+
     def redriver(self, _chance):
         self.ledger.execute("UPDATE core.job_item SET next_attempt_at = now() WHERE state = 1 AND photo_id % 2 = 0")
         run = self.ledger.database.run
@@ -307,7 +330,7 @@ class Fire:
         run(lambda c: publish.unqueue(c, 0))
 
     def burn(self):
-        steps = [self.lister, self.lister, self.worker, self.worker, self.worker, self.redriver, self.redriver]
+        steps = [self.lister, self.lister, self.worker, self.worker, self.worker, self.redriver, self.asker]
         threads = [self.thread(step, seed) for seed, step in enumerate(steps)]
         for thread in threads:
             thread.start()

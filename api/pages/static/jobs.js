@@ -22,6 +22,18 @@ function put(root, name, text) {
   if (found && found.textContent !== text) found.textContent = text;
 }
 
+/** A sentence in which commands stand between backticks. */
+function speak(place, sentence) {
+  if (!place || place.textContent === sentence.replaceAll("`", "")) return;
+  const parts = sentence.split("`").map((part, index) => {
+    if (index % 2 === 0) return part;
+    const code = document.createElement("code");
+    code.textContent = part;
+    return code;
+  });
+  place.replaceChildren(...parts);
+}
+
 function show(root, job) {
   const { done, total, photos_per_s, seconds_left } = job.progress;
   const bar = root.querySelector('[data-field="bar"]');
@@ -55,7 +67,7 @@ function watch(address) {
   async function why() {
     asked = Date.now();
     const answer = await fetch(address.replace(/events$/, "why"));
-    if (answer.ok) put(root(), "why", (await answer.json()).sentence);
+    if (answer.ok) speak(root().querySelector('[data-field="why"]'), (await answer.json()).sentence);
   }
 
   function told(event) {

@@ -67,9 +67,12 @@ class Seeker {
   option(each, at) {
     const option = element("li", { role: "option", id: `${this.list.id}-${at}`, "aria-selected": "false", "data-at": at });
     const many = each.photos === null ? "" : `${each.photos.toLocaleString("en")} photo${each.photos === 1 ? "" : "s"}`;
+    const typed = this.input.value.trim().toLowerCase();
+    const begins = (name) => name.toLowerCase().startsWith(typed);
+    const alias = begins(each.name) ? undefined : each.aliases.find(begins);
     const above = each.path.length ? `in ${each.path.at(-1).name}: ` : "";
     option.append(
-      element("b", {}, each.name), element("span", { class: "count" }, each.withheld ? "too few people" : many),
+      element("b", {}, alias ? `${each.name} (${alias})` : each.name), element("span", { class: "count" }, each.withheld ? "too few people" : many),
       element("span", { class: "gloss" }, above + each.gloss),
     );
     return option;

@@ -102,7 +102,7 @@ function followed(event) {
   const link = event.target.closest("#view a[href]");
   if (!link || event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const address = new URL(link.href);
-  if (address.pathname !== location.pathname || link.hasAttribute("download")) return;
+  if (address.pathname !== location.pathname || address.hash || link.hasAttribute("download")) return;
   event.preventDefault();
   if (link.dataset.zoom === "in") behind.push([location.href, link.href]);
   go(link.href, link.dataset.zoom ?? "same", { node: link.dataset.node ?? map()?.dataset.under });
@@ -135,7 +135,7 @@ const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
 function neighbour(from, right, down) {
   const here = from.getBoundingClientRect();
   const found = cells()
-    .filter((cell) => cell !== from && cell.matches("a"))
+    .filter((cell) => cell !== from)
     .map((cell) => [cell, cell.getBoundingClientRect()])
     .filter(([, box]) => (right ? (right > 0 ? box.left >= here.right - 2 : box.right <= here.left + 2)
       : down > 0 ? box.top >= here.bottom - 2 : box.bottom <= here.top + 2))

@@ -60,6 +60,8 @@ photo = Table(
     Column("gone_at", Moment),
     UniqueConstraint("bucket_id", "key"),
     Index("photo_newest_idx", "user_id", text("taken_at DESC"), text("photo_id DESC")),
+    # Photos are counted by the index above, which knows nothing of those that are gone: they are counted by this one.
+    Index("photo_gone_idx", "user_id", "taken_at", postgresql_where=text("gone_at IS NOT NULL")),
     comment="A photo. content_rev rises with every change of its bytes; gone_at: no longer at its place.",
 )
 

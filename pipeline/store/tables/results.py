@@ -43,7 +43,8 @@ photo_result = Table(
         ),
         postgresql_using="gin",
     ),
-    Index("photo_result_taken_at_idx", "taken_at"),
+    # With the tags: the newest photos are walked by without reading their results.
+    Index("photo_result_taken_at_idx", "taken_at", "photo_id", postgresql_include=["tags"]),
     Index("photo_result_user_id_idx", "user_id"),
     # Less than half of what the whole takes. No hash index: a photo that everybody has would be one endless bucket.
     Index("photo_result_sha256_idx", text("(substring(sha256, 1, 4)::integer)"), "model_id"),

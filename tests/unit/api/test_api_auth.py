@@ -14,6 +14,8 @@ from api.app import create_app
 from api.auth import BUNDLES, OPEN, PUBLIC, TENANT_WIDE, PhotoDesk, Principal, Scope, not_guarded
 from api.errors import Problem
 from api.limits import address_of
+from api.pages.lasting import FOR_EVER
+from api.pages.render import static
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.keys import Key, digest
@@ -50,6 +52,21 @@ def test_whoever_has_no_key_is_refused_at_every_route_that_is_not_public() -> No
             assert (answer.status_code, answer.json()["code"]) == (401, "no_key"), (method, address)
             asked += 1
     assert asked > 5
+
+
+def test_the_document_says_what_needs_a_key_and_how_problems_look() -> None:
+    document = made().openapi()
+    assert document["openapi"].startswith("3.1.")
+    operations = [(path, each) for path, item in document["paths"].items() for each in item.values()]
+    for path, each in operations:
+        assert each.get("security") == (None if path in PUBLIC else [{"key": []}]), path
+        problem = each["responses"]["default"]["content"]["application/problem+json"]["schema"]
+        assert problem == {"$ref": "#/components/schemas/ProblemOut"}
+    names = [each["operationId"] for _, each in operations]
+    assert len(set(names)) == len(names)
+    assert [name for name in names if "_v1_" in name] == []  # those that nobody chose hold their address
+    assert "HTTPValidationError" not in document["components"]["schemas"]  # nobody is answered so
+    assert {"status", "code", "request_id"} <= set(document["components"]["schemas"]["ProblemOut"]["required"])
 
 
 def test_an_application_with_an_open_route_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,3 +224,15 @@ def test_only_an_address_of_this_machine_may_be_open(host: str, local: bool) -> 
     else:
         with pytest.raises(ConfigurationError, match="`pictograph keys add`"):
             made(api_host=host, api_open=True)
+
+
+def test_static_files_are_kept_for_ever_at_the_address_of_their_contents() -> None:
+    client = TestClient(made(), base_url="http://127.0.0.1")
+    kept = {static("style.css"): FOR_EVER, "/static/style.css": "no-cache", "/static/style.css?v=0": "no-cache"}
+    for address, expected in kept.items():
+        answer = client.get(address)
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, expected)
+        assert answer.headers["vary"] == "Accept-Encoding"
+        again = client.get(address, headers={"If-None-Match": answer.headers["etag"]})
+        assert (again.status_code, again.headers["cache-control"]) == (304, expected)
+    assert client.get("/static/nothing.css").status_code == client.get("/static/../base.html").status_code == 404

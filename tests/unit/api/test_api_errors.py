@@ -36,6 +36,11 @@ def client_of(error: Exception) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
+def test_what_is_not_allowed_says_what_is() -> None:
+    answer = client_of(ZeroDivisionError()).post("/fails")
+    assert (answer.status_code, answer.json()["code"], answer.headers["allow"]) == (405, "method_not_allowed", "GET")
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code"),
     [

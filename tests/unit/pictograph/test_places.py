@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pictograph.places import embedded, host_and_port, own, servers
+from pictograph.places import embedded, host_and_port, open_by_itself, own, servers
 from pictograph.stack import Service
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
@@ -34,6 +34,21 @@ def test_named_servers_are_used_as_they_are_and_nothing_is_started(tmp_path: Pat
     with servers(settings) as found:
         assert found == settings
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "is_open"),
+    [
+        ("127.0.0.1", None, True),
+        ("127.0.0.1", False, False),
+        ("::1", True, True),
+        ("0.0.0.0", None, False),
+        ("192.0.2.1", None, False),
+        ("192.0.2.1", True, True),  # and so the API refuses to start
+    ],
+)
+def test_an_api_over_our_own_ledger_is_open_where_this_machine_alone_reaches_it(host, said, is_open):
+    assert open_by_itself(Settings(api_host=host, api_open=said)) is is_open
 
 
 @pytest.mark.parametrize(

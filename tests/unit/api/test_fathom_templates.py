@@ -1,10 +1,12 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from api.views.categories import Card, Ref, Sense
 
 from api.pages.render import page
-from api.routes.fathom_pages import MOST_STEPS, in_words, path, steps
+from api.routes.fathom_pages import MOST_STEPS, called, in_words, path, steps
+from api.views.cards import Card
+from api.views.categories import Ref, Sense
 from api.views.naming import Tag
 from pipeline.store.queries import UserSummary
 from taxonomy.graph import Taxonomy, load
@@ -44,9 +46,9 @@ def test_tags_go_from_broad_to_fine_and_are_set_in_by_those_above_them(taxonomy:
 
 
 def test_the_surest_branch_comes_first_and_stays_together(taxonomy: Taxonomy) -> None:
-    masses = {"ball": 8000, "dog": 3000, "animal": 3100, "game equipment": 8500}
+    masses = {"truck": 8000, "dog": 3000, "animal": 3100, "vehicle": 8500}
     tags = [tag(name, mass, taxonomy) for name, mass in masses.items()]
-    assert listed(tags, taxonomy) == [("game equipment", 0), ("ball", 1), ("animal", 0), ("dog", 1)]
+    assert listed(tags, taxonomy) == [("vehicle", 0), ("truck", 1), ("animal", 0), ("dog", 1)]
 
 
 def test_what_a_person_said_needs_no_mass_and_deep_tags_stay_on_the_page(taxonomy: Taxonomy) -> None:
@@ -62,6 +64,16 @@ def test_a_path_leads_from_the_root_to_the_category(taxonomy: Taxonomy) -> None:
     way = path(taxonomy.find("dog")[0], taxonomy)
     assert [taxonomy.synsets[way[0]].name, taxonomy.synsets[way[-1]].name] == ["entity", "dog"]
     assert all(taxonomy.display_parent[below] == above for above, below in pairwise(way))
+
+
+def test_a_photo_is_called_what_a_person_says_and_never_what_one_rejected(taxonomy: Taxonomy) -> None:
+    hound, dog = tag("hound", 5000, taxonomy), tag("dog", 9000, taxonomy)
+    headline = replace(dog, headline=True)
+    assert called([]) is None
+    assert called([hound, headline]) == "dog"
+    assert called([replace(hound, kind="tag", verdict="confirmed"), headline]) == "hound"
+    assert called([hound, replace(headline, verdict="rejected")]) == "hound"
+    assert called([replace(headline, verdict="rejected")]) is None
 
 
 def test_verdicts_are_clauses() -> None:
@@ -98,16 +110,17 @@ def sense(name: str) -> Sense:
 
 
 def entrance(**values: object) -> str:
-    usual = {"principal": None, "asked": "", "q": "", "cards": (), "users": (), "more_people": False}
+    usual = {"principal": None, "asked": "", "q": "", "cards": (), "further": (), "users": (), "more_people": False}
     return page("index.html", **{**usual, **values})
 
 
 def test_the_entrance_escapes_names_and_says_what_is_withheld_in_words() -> None:
     users = [UserSummary(name=NASTY, photos=1)]
     cards = (card(NASTY, 1234), card("rare", None, withheld=True))
-    shown = entrance(cards=cards, users=users, more_people=True)
+    shown = entrance(cards=cards, further=(card("last", 5),), users=users, more_people=True)
     assert "<b onclick" not in shown
     assert "1,234 photos" in shown
+    assert 'Also <a href="/c/n02084071">last</a> <span class="quiet">5 photos</span></p>' in shown
     assert "too few people to count" in shown
     assert 'href="/u/%3Cb%20onclick%3D%22x%22%3E%22%26"' in shown
     assert 'href="/people"' in shown
