@@ -1,4 +1,8 @@
-"""Answers that can be cached: a strong ETag from the bytes, and 304 to whoever has them already."""
+"""Answers that can be cached: a strong ETag, and 304 to whoever has the answer already.
+
+Where a stamp says all that an answer rests on (`pipeline.store.revisions`), the ETag comes of it, and nothing else is
+read for a 304: `stamped`, then `unchanged`, then `answered`. Elsewhere it comes of the bytes: `cacheable`.
+"""
 
 import hashlib
 
@@ -12,29 +16,32 @@ def cacheable(
 ) -> Response:
     """The body, or 304 where `If-None-Match` names it."""
     data = body.encode() if isinstance(body, str) else body
-    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = _headers(etag, cache_control, vary)
-    if _matches(request.headers.get("if-none-match", ""), etag):
-        return Response(status_code=304, headers=headers)
-    return Response(data, headers=headers, media_type=media_type)
+    etag = _etag(data)
+    return unchanged(request, etag, vary, cache_control) or answered(data, media_type, etag, vary, cache_control)
 
 
 def stamped(*parts: object) -> str:
-    """A strong ETag for an answer that is the same whenever all of these are: revisions, versions, parameters."""
-    words = "\n".join(repr(part) for part in parts)
-    return f'"{hashlib.sha256(words.encode()).hexdigest()[:32]}"'
+    """A strong ETag for an answer that is the same whenever all of these are: revisions, versions, parameters.
+
+    Each part must say by its repr what it is: numbers, text, enumerations, and tuples and dataclasses of them.
+    """
+    return _etag("\n".join(map(repr, parts)).encode())
 
 
-def unchanged(request: Request, etag: str, vary: str = "") -> Response | None:
+def unchanged(request: Request, etag: str, vary: str = "", cache_control: str = PRIVATE) -> Response | None:
     """304 where whoever asks has the answer of this ETag already: before anything is read. None: make the answer."""
     if not _matches(request.headers.get("if-none-match", ""), etag):
         return None
-    return Response(status_code=304, headers=_headers(etag, PRIVATE, vary))
+    return Response(status_code=304, headers=_headers(etag, cache_control, vary))
 
 
-def answered(body: bytes | str, media_type: str, etag: str, vary: str = "") -> Response:
+def answered(body: bytes | str, media_type: str, etag: str, vary: str = "", cache_control: str = PRIVATE) -> Response:
     """The answer under an ETag that `stamped` made."""
-    return Response(body, headers=_headers(etag, PRIVATE, vary), media_type=media_type)
+    return Response(body, headers=_headers(etag, cache_control, vary), media_type=media_type)
+
+
+def _etag(data: bytes) -> str:
+    return f'"{hashlib.sha256(data).hexdigest()[:32]}"'
 
 
 def _headers(etag: str, cache_control: str, vary: str) -> dict[str, str]:

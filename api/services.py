@@ -70,9 +70,7 @@ class Thumbnails:
         self._lock = threading.Lock()
         self._made = 0
 
-    def of(
-        self, opens: Opens, photo_id: int, side: int, known: Callable[[int], bool] | None = None
-    ) -> Thumbnail:
+    def of(self, opens: Opens, photo_id: int, side: int, known: Callable[[int], bool] | None = None) -> Thumbnail:
         """The photo as a JPEG of side x side pixels, if it can be seen in a transaction of that kind.
 
         Whoever has the thumbnail of its bytes already, says so of their `content_rev` by `known`, and gets none.

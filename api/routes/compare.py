@@ -10,11 +10,10 @@ from api.asking import COMPARED_PARAMETERS, DIFF_PARAMETERS, PeriodsCompared, Us
 from api.auth import ProfileDesk
 from api.parameters import only
 from api.profile_schemas import ComparedOut
-from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content
+from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content, drawn
 from api.views import comparisons, profiles
 from api.views.comparisons import Compared
 from pipeline import compare_map
-from pipeline.png import png
 from pipeline.store.revisions import user_stamp
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
@@ -29,7 +28,7 @@ def _bodies(found: Compared, title: str, width: int, height: int) -> dict[str, C
     return {
         JSON: lambda: ComparedOut.of(found).model_dump_json(by_alias=True),
         SVG: picture,
-        PNG: lambda: png(picture()),
+        PNG: lambda: drawn(picture(), width, height),
         CSV: lambda: compare_map.csv(found.cells, found.lists.scored()),
     }
 

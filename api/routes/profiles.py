@@ -1,5 +1,6 @@
 """Users, what they photograph, and their photos."""
 
+import math
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -28,7 +29,7 @@ from api.views import profiles
 from api.views.profiles import EDITION, UserProfile
 from pipeline import treemap
 from pipeline.ledger.refresh import refresh
-from pipeline.png import png
+from pipeline.png import SCALE, png
 from pipeline.sources.allowed import Allowed
 from pipeline.store import queries
 from pipeline.store.own_photos import Position
@@ -39,7 +40,11 @@ JSON, SVG, PNG, CSV = "application/json", "image/svg+xml", "image/png", "text/cs
 KINDS = (JSON, SVG, PNG, CSV)
 SUFFIXES = ((".svg", SVG), (".png", PNG), (".csv", CSV), ("", None))  # None: the Accept header chooses
 
-Pixels = Annotated[int, Query(ge=64, le=4096, description="size of the picture, of which a PNG has twice as many")]
+MOST_PIXELS = 10_000_000  # of a PNG: 40 MB while it is drawn, about a second of work
+
+Pixels = Annotated[
+    int, Query(ge=64, le=4096, description="size of the picture; a PNG has twice as many, up to ten million in all")
+]
 
 
 def chosen(request: Request, kind: str | None) -> str:
@@ -84,6 +89,11 @@ def _name(position: list[Any]) -> str:
 # ---- the profile
 
 
+def drawn(svg: str, width: int, height: int) -> bytes:
+    """A picture of that size as PNG, twice as large where that is not too much."""
+    return png(svg, min(SCALE, math.sqrt(MOST_PIXELS / (width * height))))
+
+
 def _bodies(found: UserProfile, width: int, height: int) -> dict[str, Callable[[], str | bytes]]:
     def picture() -> str:
         return treemap.svg(found.profile, f"What {found.user} photographs", width, height)
@@ -91,7 +101,7 @@ def _bodies(found: UserProfile, width: int, height: int) -> dict[str, Callable[[
     return {
         JSON: lambda: ProfileOut.of(found).model_dump_json(by_alias=True),
         SVG: picture,
-        PNG: lambda: png(picture()),
+        PNG: lambda: drawn(picture(), width, height),
         CSV: lambda: treemap.csv(found.profile),
     }
 

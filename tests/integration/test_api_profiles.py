@@ -140,6 +140,8 @@ def test_pictures_are_the_same_bytes_for_the_same_etag_and_304_reads_no_tag_tabl
 
 def test_a_png_has_twice_the_pixels(album: Library, client: TestClient, tmp_path) -> None:
     file = tmp_path / "ada.png"
+    largest = client.get(f"{PROFILE}.png?width=4096&height=4096")
+    assert int.from_bytes(largest.content[16:20]) == int.from_bytes(largest.content[20:24]) == 3162  # ten million
     file.write_bytes(client.get(f"{PROFILE}.png?width=300&height=200").content)
     with Image.open(file) as picture:
         assert (picture.format, picture.size) == ("PNG", (600, 400))

@@ -4,7 +4,6 @@ import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import get_args
 
-import pytest
 from api_helpers import ClientAs, Library
 from fastapi.testclient import TestClient
 from ledger_helpers import Ledger, ref
@@ -12,7 +11,6 @@ from sqlalchemy import text
 from test_api_photos import ANIMAL, CANINE, DOG, PUG, VEHICLE, hide, names
 
 from pipeline.ledger.requests import Scope
-from pipeline.records import WHOLE
 from pipeline.store import photos as store
 from pipeline.store.session import Database
 from pipeline.verdicts import Kind, Word, add, all_said
@@ -137,11 +135,10 @@ def test_a_merge_of_other_tags_keeps_verdicts(two_users: int, ledger: Ledger, in
     assert ledger.all(held) == before
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_what_is_stored_is_what_the_rules_say_after_any_words(people: Library, client: TestClient, seed: int) -> None:
+def test_what_is_stored_is_what_the_rules_say_after_any_words(people: Library, client: TestClient) -> None:
     photo, taxonomy = people.add("ada", "pug"), people.taxonomy
     words: tuple[Word, ...] = ()
-    chance = random.Random(seed)
+    chance = random.Random(7)
     family = [PUG, BEAGLE, DOG, CANINE, ANIMAL, VEHICLE, "n01317541", "n02121808", "n02958343"]
     headline = taxonomy.node(PUG)
     for _ in range(20):
@@ -192,20 +189,20 @@ def test_a_hidden_category_is_neither_named_nor_shown(people: Library, client: T
     assert rows(people.database, "SELECT * FROM tags.verdict") == []
 
 
-@pytest.mark.parametrize(
-    ("body", "status", "code"),
-    [
-        ({"node": DOG, "verdict": "perhaps"}, 400, "invalid_parameter"),
-        ({"node": "dog", "verdict": "confirm"}, 400, "invalid_parameter"),
-        ({"node": DOG}, 400, "invalid_parameter"),
-        ({"node": DOG, "verdict": "confirm", "why": "it barks"}, 400, "invalid_parameter"),
-        ({"node": "n99999999", "verdict": "confirm"}, 404, "not_found"),
-    ],
-)
-def test_what_cannot_be_said(people: Library, client: TestClient, body: dict[str, str], status: int, code: str) -> None:
+REFUSED: list[tuple[dict[str, str], int, str]] = [
+    ({"node": DOG, "verdict": "perhaps"}, 400, "invalid_parameter"),
+    ({"node": "dog", "verdict": "confirm"}, 400, "invalid_parameter"),
+    ({"node": DOG}, 400, "invalid_parameter"),
+    ({"node": DOG, "verdict": "confirm", "why": "it barks"}, 400, "invalid_parameter"),
+    ({"node": "n99999999", "verdict": "confirm"}, 404, "not_found"),
+]
+
+
+def test_what_cannot_be_said(people: Library, client: TestClient) -> None:
     photo = people.add("ada", "pug")
-    refused = client.post(f"/v1/photos/{photo}/verdicts", json=body)
-    assert (refused.status_code, refused.json()["code"]) == (status, code)
+    for body, status, code in REFUSED:
+        refused = client.post(f"/v1/photos/{photo}/verdicts", json=body)
+        assert (refused.status_code, refused.json()["code"]) == (status, code), body
     assert of_photo(client, photo) == []
 
 
@@ -255,18 +252,15 @@ def test_what_wants_a_look_is_shown_newest_first_until_somebody_looks(
     assert sure not in paged
 
 
-@pytest.mark.parametrize("user", [None, "ada"])
-def test_a_page_looks_through_so_many_photos_and_no_more(people: Library, user: str | None) -> None:
+def test_a_page_looks_through_so_many_photos_and_no_more(people: Library) -> None:
     faint = people.add("ada", "pug", certain=0.3, day=1)
     for day in range(2, 6):
         people.add("ada", "pug", certain=0.95, day=day)
-    after, pages, found = None, 0, []
-    with people.database.transaction() as connection:
-        while True:
-            walk = store.doubtful(connection, people.model.model_id, user, ("abstained",), 10, after, walked=2)
-            found += [each.photo_id for each in walk.found]
-            pages, after = pages + 1, walk.after
-            if after is None:
-                break
-    assert (found, pages) == ([faint], 3)
-    assert store.UNSURE < WHOLE
+    for user in (None, "ada"):
+        after, pages, found = None, 0, []
+        with people.database.transaction() as connection:
+            while pages == 0 or after is not None:
+                walk = store.doubtful(connection, people.model.model_id, user, ("abstained",), 10, after, walked=2)
+                found += [each.photo_id for each in walk.found]
+                pages, after = pages + 1, walk.after
+        assert (found, pages) == ([faint], 3)

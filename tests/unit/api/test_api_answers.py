@@ -1,7 +1,7 @@
 import pytest
 from fastapi import Request
 
-from api.answers import cacheable, preferred
+from api.answers import answered, cacheable, preferred, stamped, unchanged
 
 OFFERED = ("application/json", "image/svg+xml", "text/csv")
 
@@ -43,3 +43,40 @@ def test_bodies_of_users_are_private() -> None:
         "Accept, Authorization, Cookie",
     )
     assert answer.headers["etag"].startswith('"')
+
+
+PARTS = (
+    ("ann", 7),
+    ("ann", 8),
+    ("ben", 7),
+    ("ann", 7, None),
+    ("ann", "7"),
+    ("ann\n7",),
+    (("ann", 7),),
+    (),
+)
+
+
+def test_stamps_differ_by_every_part_and_by_nothing_else() -> None:
+    etags = [stamped(*parts) for parts in PARTS]
+    assert len({*etags}) == len(PARTS)
+    assert etags == [stamped(*parts) for parts in PARTS]
+    assert all(etag.startswith('"') and etag.endswith('"') for etag in etags)  # strong
+
+
+@pytest.mark.parametrize("known", ["{}", 'W/{}, "other"', "*"])
+def test_who_has_the_answer_of_a_stamp_gets_304_with_its_headers(known: str) -> None:
+    etag = stamped("ann", 7)
+    found = unchanged(asking(known.format(etag)), etag, vary="Accept")
+    assert found is not None
+    assert (found.status_code, found.body) == (304, b"")
+    sent = answered("body", "text/plain", etag, vary="Accept")
+    for name in ("etag", "cache-control", "vary"):
+        assert found.headers[name] == sent.headers[name], name
+
+
+@pytest.mark.parametrize("known", ["", '"other"', stamped("ann", 6), "ann"])
+def test_who_has_another_answer_gets_this_one(known: str) -> None:
+    assert unchanged(asking(known), stamped("ann", 7)) is None
+    sent = answered(b"body", "text/plain", stamped("ann", 7))
+    assert (sent.status_code, sent.body, sent.headers["etag"]) == (200, b"body", stamped("ann", 7))

@@ -29,6 +29,9 @@ WHAT_STAYS = {
     "schedule",
     "queue_limit",
     "object_event",
+    "api_key",
+    "api_secret",
+    "model_report",
 }
 
 

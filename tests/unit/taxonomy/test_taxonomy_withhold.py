@@ -26,7 +26,7 @@ def worlds(draw):
     return taxonomy, draw(st.lists(shown, max_size=40)), draw(st.integers(2, 4))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(worlds())
 def test_no_small_count_can_be_had_by_taking_lists_apart(world):
     taxonomy, photos, fewest = world
