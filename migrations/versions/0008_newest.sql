@@ -56,12 +56,11 @@ DECLARE
     far CONSTANT integer := 8000;  -- photos that are walked by, in an index that has their tags
     few CONSTANT integer := 700;  -- photos that are read without looking at days
     stored text := format('core.photo_result_%s', model);
-    -- What the index that is walked does not know is looked up for those photos that are found.
-    shown CONSTANT text := format(
-        '(SELECT %s AND NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = s.user_id AND u.deleted_at IS NOT NULL)
-          FROM %s s WHERE s.model_id = %s AND s.photo_id = r.photo_id)', also, stored, model);
-    older CONSTANT text := '(r.taken_at, r.photo_id) < ($2, $3)';
-    newest_first CONSTANT text := ' ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1';
+    theirs CONSTANT text := replace(carries, 'r.tags', 's.tags') || ' AND ' || also;
+    shown CONSTANT text :=
+        'NOT EXISTS (SELECT FROM core.app_user u WHERE u.user_id = s.user_id AND u.deleted_at IS NOT NULL)';
+    older CONSTANT text := '(s.taken_at, s.photo_id) < ($2, $3)';
+    newest_first CONSTANT text := ' ORDER BY s.taken_at DESC, s.photo_id DESC LIMIT $1';
     missing integer := most;
     met integer;
     oldest timestamptz;
@@ -74,28 +73,33 @@ BEGIN
     before_id := coalesce(before_id, CASE WHEN before_at IS NULL THEN 9223372036854775807 ELSE 0 END);
     before_at := coalesce(before_at, 'infinity');
 
-    EXECUTE format('SELECT min(r.taken_at), max(r.taken_at), (SELECT 1 FROM %s n WHERE n.taken_at IS NULL LIMIT 1) FROM %1$s r',
+    EXECUTE format('SELECT min(s.taken_at), max(s.taken_at), (SELECT 1 FROM %s n WHERE n.taken_at IS NULL LIMIT 1) FROM %1$s s',
                    stored) INTO oldest, newest, met;
     IF met IS NOT NULL THEN  -- some were stored before results had their times: core.photo has them all
         RETURN QUERY EXECUTE format(
-            'SELECT r.photo_id, r.taken_at FROM (SELECT s.photo_id, s.tags, p.taken_at
-             FROM %s s JOIN core.photo p USING (photo_id)) AS r WHERE %s AND %s AND %s', stored, carries, shown, older) || newest_first
+            'SELECT s.photo_id, s.taken_at
+             FROM (SELECT n.photo_id, n.user_id, n.nodes, n.masses, n.tags, p.taken_at
+                   FROM %s n JOIN core.photo p USING (photo_id)) AS s WHERE %s AND %s AND %s', stored, theirs, shown, older) || newest_first
         USING most, before_at, before_id;
         RETURN;
     END IF;
 
     IF most * held * 1.5 < far * expected THEN
         PERFORM set_config('enable_bitmapscan', 'off', true);
+        -- What that index does not know is looked up for those photos that are found.
         RETURN QUERY EXECUTE format(
-            'SELECT r.photo_id, r.taken_at FROM (
-                 SELECT r.photo_id, r.tags, r.taken_at FROM %s r WHERE %s
-                 ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT %s) AS r WHERE %s AND %s', stored, older, far, carries, shown) || newest_first
+            'SELECT s.photo_id, s.taken_at FROM (
+                 SELECT s.photo_id, s.tags, s.taken_at FROM %1$s s WHERE %2$s
+                 ORDER BY s.taken_at DESC, s.photo_id DESC LIMIT %3$s) AS r
+             JOIN LATERAL (SELECT s.* FROM %1$s s WHERE (s.model_id, s.photo_id) = (%4$s, r.photo_id)) AS s ON %5$s AND %6$s
+             WHERE %7$s', stored, older, far, model, also, shown, carries)
+            || ' ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT $1'
         USING most, before_at, before_id;
         GET DIAGNOSTICS met = ROW_COUNT;
         missing := missing - met;
         IF missing > 0 THEN
-            EXECUTE format('SELECT r.taken_at, r.photo_id FROM %s r WHERE %s
-                            ORDER BY r.taken_at DESC, r.photo_id DESC LIMIT 1 OFFSET %s', stored, older, far - 1)
+            EXECUTE format('SELECT s.taken_at, s.photo_id FROM %s s WHERE %s
+                            ORDER BY s.taken_at DESC, s.photo_id DESC LIMIT 1 OFFSET %s', stored, older, far - 1)
             INTO before_at, before_id USING most, before_at, before_id;
             IF before_at IS NULL THEN  -- all were walked by
                 RETURN;
@@ -106,8 +110,8 @@ BEGIN
 
     IF missing > 0 AND together AND expected > few THEN  -- of several tags nobody has counted what carries all
         EXECUTE format(
-            'WITH found AS MATERIALIZED (SELECT r.photo_id, r.tags, r.taken_at FROM %s r WHERE %s LIMIT %s)
-             SELECT count(*) FROM found', stored, carries, few + 1)
+            'WITH found AS MATERIALIZED (SELECT FROM %s s WHERE %s LIMIT %s) SELECT count(*) FROM found',
+            stored, theirs, few + 1)
         INTO expected;
     END IF;
 
@@ -118,10 +122,10 @@ BEGIN
         first_day := greatest(oldest_day, least(upto, core.day_before(model, upto, share, oldest_day)));
         RETURN QUERY EXECUTE format(
             'WITH found AS MATERIALIZED (
-                 SELECT r.photo_id, r.tags, r.taken_at FROM %s r
-                 WHERE %s AND ARRAY[timezone(''UTC''::text, r.taken_at)::date,
-                     date_trunc(''month''::text, timezone(''UTC''::text, r.taken_at))::date - 1000000] && $4)
-             SELECT r.photo_id, r.taken_at FROM found r WHERE %s AND %s', stored, carries, older, shown) || newest_first
+                 SELECT s.photo_id, s.user_id, s.taken_at FROM %s s
+                 WHERE %s AND ARRAY[timezone(''UTC''::text, s.taken_at)::date,
+                     date_trunc(''month''::text, timezone(''UTC''::text, s.taken_at))::date - 1000000] && $4)
+             SELECT s.photo_id, s.taken_at FROM found s WHERE %s AND %s', stored, theirs, older, shown) || newest_first
         USING missing, before_at, before_id, core.days_and_months(first_day, upto);
         GET DIAGNOSTICS met = ROW_COUNT;
         missing := missing - met;
@@ -132,8 +136,8 @@ BEGIN
     END LOOP;
     IF missing > 0 THEN
         RETURN QUERY EXECUTE format(
-            'WITH found AS MATERIALIZED (SELECT r.photo_id, r.tags, r.taken_at FROM %s r WHERE %s)
-             SELECT r.photo_id, r.taken_at FROM found r WHERE %s AND %s', stored, carries, older, shown) || newest_first
+            'WITH found AS MATERIALIZED (SELECT s.photo_id, s.user_id, s.taken_at FROM %s s WHERE %s)
+             SELECT s.photo_id, s.taken_at FROM found s WHERE %s AND %s', stored, theirs, older, shown) || newest_first
         USING missing, before_at, before_id;
     END IF;
 END $$;
