@@ -3,11 +3,12 @@
 from fastapi import FastAPI
 
 from api import errors
+from api.access.hosts import TrustedHosts, trusted_hosts
+from api.access.keyring import Keyring, Secrets
+from api.access.limits import Bodies, Compressed, Throttle
 from api.auth import not_guarded
 from api.envelope import Envelope
-from api.hosts import TrustedHosts, trusted_hosts
-from api.keyring import Keyring, Secrets
-from api.limits import Bodies, Compressed, Throttle
+from api.jobs.watching import Watching
 from api.pages.lasting import Lasting
 from api.pages.render import STATIC
 from api.routes import (
@@ -26,7 +27,6 @@ from api.routes import (
     verdicts,
 )
 from api.services import Decoder, Objects, Services, Thumbnails
-from api.watching import Watching
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.store.session import Database

@@ -25,9 +25,9 @@ from fastapi.dependencies.models import Dependant
 from fastapi.security import HTTPBearer
 from sqlalchemy import Connection
 
-from api import sessions
+from api.access import sessions
+from api.access.limits import address_of
 from api.errors import Problem, SignInNeeded
-from api.limits import address_of
 from api.services import Services, services_of
 from pipeline.store.keys import Key
 from pipeline.store.roles import Role, act_as, one_moment, see_everybody, see_shared, see_user

@@ -10,10 +10,10 @@ from typing import Protocol
 from fastapi import Request
 from sqlalchemy import Connection
 
+from api.access.keyring import Keyring, Secrets
+from api.access.limits import Throttle
 from api.errors import Problem, not_found
-from api.keyring import Keyring, Secrets
-from api.limits import Throttle
-from api.watching import Watching
+from api.jobs.watching import Watching
 from pipeline.errors import ConfigurationError, PhotoUnreadable
 from pipeline.records import Code
 from pipeline.settings import Settings

@@ -12,7 +12,7 @@ from api.answers import answered, cacheable, stamped, unchanged
 from api.auth import CategoryDesk, Desk
 from api.errors import Problem
 from api.parameters import only
-from api.schemas_categories import CategoriesOut, CategoryOut, CategoryPhotosOut, CategoryUsersOut, ChildrenOut
+from api.schemas.categories import CategoriesOut, CategoryOut, CategoryPhotosOut, CategoryUsersOut, ChildrenOut
 from api.tokens import next_link, opened, seal
 from api.views import categories
 from api.views.gallery import Reader, overview

@@ -9,8 +9,8 @@ from api.answers import answered, unchanged
 from api.asking import COMPARED_PARAMETERS, DIFF_PARAMETERS, PeriodsCompared, UsersCompared
 from api.auth import ProfileDesk
 from api.parameters import only
-from api.profile_schemas import ComparedOut
 from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content, drawn
+from api.schemas.profiles import ComparedOut
 from api.views import comparisons, profiles
 from api.views.comparisons import Compared
 from pipeline import compare_map

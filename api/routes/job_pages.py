@@ -7,15 +7,16 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api import job_commands, tokens
+from api import tokens
 from api.answers import cacheable
 from api.auth import Desk, JobDesk, OperatorDesk, Scope
 from api.errors import not_found
-from api.job_answers import JobOut
-from api.job_bodies import ItemCodes, ItemStates, Text
+from api.jobs import commands
+from api.jobs.bodies import ItemCodes, ItemStates, Text
 from api.pages.render import page
 from api.parameters import only
 from api.routes.jobs import JobId, PageToken, detail_of, job_out, position
+from api.schemas.jobs import JobOut
 from api.views import jobs as views
 from pipeline.ledger.items import Item, ItemPage
 from pipeline.ledger.jobs import Job, forgotten
@@ -215,14 +216,14 @@ class RetryForm(_Form):
 def pause(desk: OperatorDesk, job_id: JobId, form: Annotated[PauseForm, Form()]) -> Response:
     """Let the job rest."""
     seconds = float(form.rest) or None
-    job_commands.pause(desk, job_id, reason=form.reason.strip() or None, seconds=seconds)
+    commands.pause(desk, job_id, reason=form.reason.strip() or None, seconds=seconds)
     return _to(job_id)
 
 
 @router.post("/jobs/{job_id}/resume", dependencies=[only()])
 def resume(desk: OperatorDesk, job_id: JobId, ignore_window: Annotated[bool, Form()] = False) -> Response:
     """Let the job go on."""
-    job_commands.resume(desk, job_id, ignore_window=ignore_window)
+    commands.resume(desk, job_id, ignore_window=ignore_window)
     return _to(job_id)
 
 
@@ -236,14 +237,14 @@ def confirm_cancel(request: Request, desk: OperatorDesk, job_id: JobId) -> Respo
 @router.post("/jobs/{job_id}/cancel", dependencies=[only()])
 def cancel(desk: OperatorDesk, job_id: JobId) -> Response:
     """Stop the job for good."""
-    job_commands.cancel(desk, job_id)
+    commands.cancel(desk, job_id)
     return _to(job_id)
 
 
 @router.post("/jobs/{job_id}/retry", dependencies=[only()])
 def retry(desk: OperatorDesk, job_id: JobId, form: Annotated[RetryForm, Form()]) -> Response:
     """Try again what failed, by a new job."""
-    return _to(job_commands.retry_failed(desk, job_id, (), None, everything=form.everything).job_id)
+    return _to(commands.retry_failed(desk, job_id, (), None, everything=form.everything).job_id)
 
 
 def _to(job_id: int) -> Response:

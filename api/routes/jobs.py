@@ -7,11 +7,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse
 
-from api import job_commands, tokens
+from api import tokens
 from api.answers import cacheable
 from api.auth import Desk, JobDesk, OperatorDesk
 from api.errors import not_found
-from api.job_answers import (
+from api.jobs import commands
+from api.jobs.bodies import ItemCodes, ItemStates, JobIn, JobStates, PauseIn, ResumeIn, RetryIn
+from api.jobs.commands import Done
+from api.jobs.watching import Seen
+from api.parameters import only
+from api.schemas.jobs import (
     ControlOut,
     ForecastOut,
     ItemOut,
@@ -22,11 +27,7 @@ from api.job_answers import (
     WhyOut,
     job_facts,
 )
-from api.job_bodies import ItemCodes, ItemStates, JobIn, JobStates, PauseIn, ResumeIn, RetryIn
-from api.job_commands import Done
-from api.parameters import only
 from api.views import jobs as views
-from api.watching import Seen
 from pipeline.ledger.jobs import Job
 from pipeline.ledger.progress import progress
 from pipeline.records import Code, ItemState
@@ -214,8 +215,8 @@ def _look(desk: Desk, job_id: int) -> Seen:
 def create_job(desk: OperatorDesk, body: JobIn, idempotency_key: IdempotencyKey = None) -> Response:
     """Start a job, as `pictograph tag` does. With `dry_run` nothing is started, and what it would do is answered."""
     if body.dry_run:
-        return Response(ForecastOut.of(job_commands.foresee(desk, body)).model_dump_json(), media_type=JSON)
-    return _accepted(job_commands.submit(desk, body, idempotency_key))
+        return Response(ForecastOut.of(commands.foresee(desk, body)).model_dump_json(), media_type=JSON)
+    return _accepted(commands.submit(desk, body, idempotency_key))
 
 
 def _accepted(job: Job) -> Response:
@@ -236,9 +237,7 @@ def retry_failed(
 ) -> Response:
     """Try the photos again that the job failed on: a new job, with the same model and priority."""
     asked = body or RetryIn()
-    return _accepted(
-        job_commands.retry_failed(desk, job_id, asked.outputs, idempotency_key, everything=asked.everything)
-    )
+    return _accepted(commands.retry_failed(desk, job_id, asked.outputs, idempotency_key, everything=asked.everything))
 
 
 # ---- orders
@@ -254,7 +253,7 @@ def retry_failed(
 def pause_job(desk: OperatorDesk, job_id: JobId, body: PauseIn | None = None) -> Response:
     """Let the job rest: no more of it is begun, and what workers hold of it is finished."""
     asked = body or PauseIn()
-    return _done(job_commands.pause(desk, job_id, reason=asked.reason, until=asked.until))
+    return _done(commands.pause(desk, job_id, reason=asked.reason, until=asked.until))
 
 
 @router.post(
@@ -266,7 +265,7 @@ def pause_job(desk: OperatorDesk, job_id: JobId, body: PauseIn | None = None) ->
 )
 def resume_job(desk: OperatorDesk, job_id: JobId, body: ResumeIn | None = None) -> Response:
     """Let the paused job go on, as soon as its window is open if it has one."""
-    return _done(job_commands.resume(desk, job_id, ignore_window=(body or ResumeIn()).ignore_window))
+    return _done(commands.resume(desk, job_id, ignore_window=(body or ResumeIn()).ignore_window))
 
 
 @router.post(
@@ -278,7 +277,7 @@ def resume_job(desk: OperatorDesk, job_id: JobId, body: ResumeIn | None = None) 
 )
 def cancel_job(desk: OperatorDesk, job_id: JobId) -> Response:
     """Stop the job for good: what is open of it becomes cancelled, what is done stays. Its results are delivered."""
-    return _done(job_commands.cancel(desk, job_id))
+    return _done(commands.cancel(desk, job_id))
 
 
 def _done(done: Done) -> Response:

@@ -12,7 +12,7 @@ from api.answers import answered, stamped, unchanged
 from api.auth import Desk, PhotoDesk
 from api.errors import Problem
 from api.parameters import only
-from api.schemas_photos import ExplanationOut, PhotoOut, PhotoTagsOut
+from api.schemas.photos import ExplanationOut, PhotoOut, PhotoTagsOut
 from api.views import photos
 from api.views.photos import Asked
 from api.views.profiles import EDITION, steady

@@ -22,7 +22,7 @@ from api.asking import (
 )
 from api.auth import ProfileDesk, RefreshDesk
 from api.parameters import only
-from api.profile_schemas import MonthsOut, OwnPhotosOut, ProfileOut, RefreshOut, UsersOut
+from api.schemas.profiles import MonthsOut, OwnPhotosOut, ProfileOut, RefreshOut, UsersOut
 from api.services import active_model
 from api.tokens import invalid, next_link, opened, seal
 from api.views import profiles

@@ -6,9 +6,9 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 
-from api import sessions
+from api.access import sessions
+from api.access.limits import address_of
 from api.auth import WRONG_KEY
-from api.limits import address_of
 from api.pages.render import page
 from api.parameters import only
 from api.services import services_of

@@ -10,7 +10,7 @@ from api.answers import cacheable
 from api.auth import PhotoDesk, VerdictDesk
 from api.parameters import only
 from api.routes.photos import PhotoId, Wnid
-from api.schemas_photos import GivenOut, ReviewOut, VerdictIn, VerdictsOut
+from api.schemas.photos import GivenOut, ReviewOut, VerdictIn, VerdictsOut
 from api.tokens import invalid, next_link, opened, seal
 from api.views import review, verdicts
 from api.views.review import REASONS

@@ -12,8 +12,8 @@ from api_helpers import app_of, asking_as, opened
 from ledger_helpers import PATIENCE_SECONDS, Ledger, failed, wait_for
 
 from api.auth import Principal, Scope
+from api.jobs.watching import Watching
 from api.main import _Server
-from api.watching import Watching
 from pipeline.ledger import ending
 from pipeline.settings import Settings
 from pipeline.store.roles import Role

@@ -12,8 +12,8 @@ from job_api_helpers import LOOK_SECONDS, ROBOT, Listener, Site, failing, served
 from ledger_helpers import ref, wait_for
 from sqlalchemy import event
 
-from api import job_commands
 from api.auth import Principal, Scope
+from api.jobs import commands
 from pipeline.errors import ServiceDown
 from pipeline.records import Code
 
@@ -87,7 +87,7 @@ def test_a_job_is_started_once_for_a_key_and_only_where_it_may_be(site, place):
 
 def test_a_place_that_takes_too_long_is_not_forecast_here(site, place, monkeypatch):
     client = site.client(ROBOT, sources=(f"s3://{place}",), model="small")
-    monkeypatch.setattr(job_commands, "FORECAST_SECONDS", -1.0)
+    monkeypatch.setattr(commands, "FORECAST_SECONDS", -1.0)
     for source in (f"s3://{place}/in/", "ledger:photos"):
         answer = client.post("/v1/jobs", json={"source": source, "dry_run": True})
         assert (answer.status_code, answer.json()["code"]) == (422, "too_large_to_forecast")

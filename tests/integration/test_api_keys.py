@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from key_helpers import bearer, closed_app, new_key
 from sqlalchemy import text
 
-from api import keyring, sessions
+from api.access import keyring, sessions
 from api.auth import Desk, Principal, Scope
 from pictograph.stack import Endpoints
 from pipeline.errors import ConfigurationError, ServiceDown

@@ -19,9 +19,9 @@ RIGHTS = """
                      ingest                  worker                              api              eraser
     active_effect    S                       -                                   S                -
     active_model     S                       S                                   S                -
-    api_key          -                       -                                   S(KEY),U(used_at) S(revoked_at+user_name),U(revoked_at)
+    api_key - - S(KEY),U(used_at) S(revoked_at+user_name),U(revoked_at)
     api_secret       -                       -                                   S                -
-    app_user         S,I(name),U(consent+shared) S(deleted_at+shared+user_id),U(created_at) S             S,U(deleted_at+shared)
+    app_user S,I(name),U(consent+shared) S(deleted_at+shared+user_id),U(created_at) S S,U(deleted_at+shared)
     breaker          S                       S,I,U,D                             S                -
     bucket           S,I                     S                                   S                S
     category         S                       -                                   S                -

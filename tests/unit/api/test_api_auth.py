@@ -9,11 +9,12 @@ from fastapi.testclient import TestClient
 from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
-from api import auth, sessions
+from api import auth
+from api.access import sessions
+from api.access.limits import address_of
 from api.app import create_app
 from api.auth import BUNDLES, OPEN, PUBLIC, TENANT_WIDE, PhotoDesk, Principal, Scope, not_guarded
 from api.errors import Problem
-from api.limits import address_of
 from api.pages.lasting import FOR_EVER
 from api.pages.render import static
 from pipeline.errors import ConfigurationError

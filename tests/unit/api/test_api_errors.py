@@ -3,8 +3,8 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api import errors
+from api.access.hosts import EVERY_NAME, TrustedHosts, name_of, trusted_hosts
 from api.envelope import CONTENT_SECURITY_POLICY, Envelope
-from api.hosts import EVERY_NAME, TrustedHosts, name_of, trusted_hosts
 from api.parameters import encoded, only
 from pipeline.errors import (
     ConfigurationError,

@@ -8,10 +8,10 @@ from fastapi import FastAPI, Request, Response
 from fastapi.testclient import TestClient
 
 from api import errors
+from api.access.limits import Bodies, Compressed, Throttle
 from api.answers import answered, stamped, unchanged
 from api.envelope import Envelope
 from api.errors import Problem
-from api.limits import Bodies, Compressed, Throttle
 
 MOST = 100
 LONG = "what people photograph, " * 200

@@ -4,8 +4,8 @@ import pytest
 from pydantic import ValidationError
 
 from api.errors import Problem
-from api.job_bodies import JobIn, PauseIn
-from api.job_requests import Reach, request_of, spoken
+from api.jobs.bodies import JobIn, PauseIn
+from api.jobs.requests import Reach, request_of, spoken
 from pipeline.ledger.requests import Output, Scope, Window
 from pipeline.settings import Settings
 from pipeline.sources.rules import Rules

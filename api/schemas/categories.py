@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas import Versions
+from api.schemas.versions import Versions
 from api.views.categories import CategoryView, Children, Found, Shot, Shots
 from pipeline.records import WHOLE
 from pipeline.store.categories import Person

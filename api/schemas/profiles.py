@@ -1,4 +1,4 @@
-"""What the API answers about users and what they photograph, field by field; as `api.schemas`."""
+"""What the API answers about users and what they photograph, field by field; as `api.schemas.versions`."""
 
 from collections.abc import Sequence
 from datetime import date, datetime
@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from api.schemas import Versions
+from api.schemas.versions import Versions
 from api.views.comparisons import Compared, Period, Side
 from api.views.profiles import PhotoPage, UserProfile
 from pipeline.compare import ComparedCategory

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas import Versions
+from api.schemas.versions import Versions
 from api.views.naming import Tag, Verdict
 from api.views.photos import Explained, PhotoTags, PhotoView
 from api.views.review import Queue, ReviewItem

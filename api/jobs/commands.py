@@ -16,8 +16,8 @@ from sqlalchemy import Connection
 
 from api.auth import OPEN, Desk, Principal
 from api.errors import Problem, not_found
-from api.job_bodies import JobIn, OutputIn
-from api.job_requests import Reach, check_delivery, checked_key, outputs_of, request_of, spoken, understood
+from api.jobs.bodies import JobIn, OutputIn
+from api.jobs.requests import Reach, check_delivery, checked_key, outputs_of, request_of, spoken, understood
 from api.views import jobs as views
 from pipeline.errors import ServiceDown, SourceError
 from pipeline.ledger import control, ending, jobs, selection

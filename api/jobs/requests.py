@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from api.errors import Problem
-from api.job_bodies import JobIn, OutputIn
+from api.jobs.bodies import JobIn, OutputIn
 from pipeline.errors import ConfigurationError, Conflict, SourceError
 from pipeline.ledger import selection
 from pipeline.ledger.clock import parse_window
