@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from api import errors
+from api import document, errors
 from api.access.hosts import TrustedHosts, trusted_hosts
 from api.access.keyring import Keyring, Secrets
 from api.access.limits import Bodies, Compressed, Throttle
@@ -78,6 +78,7 @@ def create_app(settings: Settings, database: Database, objects: Objects, decoder
     if unguarded:
         raise AssertionError(f"routes that anybody may use, and that api.auth.PUBLIC does not name: {unguarded}")
     errors.install(app)
+    document.install(app)
     app.add_middleware(Compressed)
     app.add_middleware(Bodies, most_bytes=settings.api_body_bytes)
     app.add_middleware(TrustedHosts, allowed=trusted_hosts(settings.api_host))

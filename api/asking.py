@@ -1,11 +1,12 @@
 """How profiles, photos and comparisons are asked for: query parameters, and the values that they become."""
 
+import re
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import Depends, Query
-from pydantic import BeforeValidator, StringConstraints, WithJsonSchema
+from fastapi import Depends, Path, Query
+from pydantic import BeforeValidator, WithJsonSchema
 
 from api.errors import Problem
 from api.views.comparisons import ComparedAsked, DiffAsked, Period, before
@@ -14,6 +15,7 @@ from pipeline.compare import MOST
 from pipeline.profile import CELLS, MOST_CELLS, MOST_DEPTH, Unit
 
 MONTH = "%Y-%m"
+WNID = r"^n[0-9]{8}$"
 MOST_PAGE, PAGE = 500, 50
 
 
@@ -27,6 +29,12 @@ def moment(typed: object) -> datetime:
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("no time; write 2026-01, 2026-01-28 or 2026-01-28T18:00Z") from None
+
+
+def _wnid(typed: object) -> object:
+    if re.fullmatch(WNID, str(typed)) is None:
+        raise ValueError("no synset id, such as n02084071; /v1/categories?name= looks one up by name")
+    return typed
 
 
 _SCHEMA = {
@@ -48,10 +56,11 @@ AsOf = Annotated[Time | None, Query(description="only of photos that were known 
 Model = Annotated[
     str | None, Query(min_length=1, max_length=200, description="a registered model; unless given, the active one")
 ]
-Wnid = Annotated[str, StringConstraints(pattern=r"^n\d{8}$")]
+Wnid = Annotated[str, BeforeValidator(_wnid), WithJsonSchema({"type": "string", "pattern": WNID})]
 Under = Annotated[Wnid | None, Query(description="a synset id: what lies inside of that category")]
 Most = Annotated[int, Query(ge=1, le=100, description="categories per list, at most")]
-PageSize = Annotated[int, Query(ge=1, le=MOST_PAGE)]
+PageSize = Annotated[int, Query(ge=1, le=MOST_PAGE, description="entries on a page, at most")]
+User = Annotated[str, Path(min_length=1, description="the user's name, percent-encoded")]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
 
 PERIOD_PARAMETERS = ("from", "to")

@@ -30,7 +30,7 @@ from api.access.limits import address_of
 from api.errors import Problem, SignInNeeded
 from api.services import Services, services_of
 from pipeline.store.keys import Key
-from pipeline.store.roles import Role, act_as, one_moment, see_everybody, see_shared, see_user
+from pipeline.store.roles import Role, act_as, see_everybody, see_shared, see_user
 
 
 class Scope(StrEnum):
@@ -117,22 +117,20 @@ class Desk:
         `of_one_moment`: all that is read is of the moment of the first statement, and nothing is written.
         """
         with self.services.database.transaction() as connection:
-            if of_one_moment:
-                one_moment(connection)
             if self.principal.user is None:
-                see_everybody(connection)
+                see_everybody(connection, of_one_moment=of_one_moment)
             else:
-                see_user(connection, self.principal.user)
+                see_user(connection, self.principal.user, of_one_moment=of_one_moment)
             yield connection
 
     @contextmanager
-    def gallery(self) -> Iterator[Connection]:
+    def gallery(self, *, of_one_moment: bool = False) -> Iterator[Connection]:
         """For pages across users: what is the principal's own and what others consent to; tenant-wide, everything."""
         with self.services.database.transaction() as connection:
             if self.principal.user is None:
-                see_everybody(connection)
+                see_everybody(connection, of_one_moment=of_one_moment)
             else:
-                see_shared(connection, self.principal.user)
+                see_shared(connection, self.principal.user, of_one_moment=of_one_moment)
             yield connection
 
     @contextmanager

@@ -55,17 +55,25 @@ class Problem(PictographError):
         self.headers = dict(headers or {})
 
 
+class WrongPartOut(BaseModel):
+    """A part of the request that is wrong."""
+
+    pointer: str = Field(description="query.NAME, path.NAME, header.NAME or body.FIELD")
+    code: str = Field(description="stable, for programs")
+    detail: str = Field(description="one sentence for people")
+
+
 class ProblemOut(BaseModel):
     """What went wrong, in the form of RFC 9457."""
 
-    type: str
-    title: str
+    type: str = Field(description="about:blank: `code` tells problems apart")
+    title: str = Field(description="of the status")
     status: int
     detail: str = Field(description="one sentence for people")
-    instance: str
+    instance: str = Field(description="the address that was asked for")
     code: str = Field(description="stable, for programs")
-    request_id: str
-    errors: list[dict[str, str]] | None = Field(default=None, description="each wrong part: pointer, code, detail")
+    request_id: str = Field(description="leads to it in the server's log")
+    errors: list[WrongPartOut] | None = Field(default=None, description="each wrong part, where it can be told")
 
 
 #: How routes say that any of their answers may be a problem.
@@ -112,6 +120,37 @@ UNTOLD = {
 }
 
 
+#: What is wrong with a value, by the kind of error that pydantic finds; other kinds are told in its own words.
+WORDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "value_error": "{error}",
+    "json_invalid": "this is no JSON: {error}",
+    "model_attributes_type": "this is no JSON object",
+    "int_parsing": "this is no whole number",
+    "int_type": "this is no whole number",
+    "float_parsing": "this is no number",
+    "float_type": "this is no number",
+    "string_type": "this is no text",
+    "bool_type": "this is neither true nor false",
+    "literal_error": "choose {expected}",
+    "enum": "choose {expected}",
+    "greater_than_equal": "it must be {ge} or more",
+    "greater_than": "it must be more than {gt}",
+    "less_than_equal": "it must be {le} or less",
+    "less_than": "it must be less than {lt}",
+    "string_too_short": "it must have {min_length} characters or more",
+    "string_too_long": "it must have {max_length} characters or fewer",
+    "string_pattern_mismatch": "it must match {pattern}",
+    "too_long": "there may be {max_length} of them at most",
+}
+#: What there is to say of addresses and methods that no route knows.
+UNROUTED = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this address.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "That cannot be done at this address; the header Allow names what can.",
+}
+
+
 def as_problem(error: Exception) -> Problem:
     """Any error as the problem that the caller is told."""
     if isinstance(error, Problem):
@@ -120,7 +159,7 @@ def as_problem(error: Exception) -> Problem:
         return _invalid(error)
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
-        detail = f"{status.description or status.phrase}.".replace("..", ".")
+        detail = UNROUTED.get(status, f"{status.description or status.phrase}.".replace("..", "."))
         return Problem(status, status.name.lower(), detail, headers=error.headers)  # such as Allow
     if isinstance(error, PictographError):
         answer = next(answer for kind, answer in ANSWERS if isinstance(error, kind))
@@ -130,12 +169,19 @@ def as_problem(error: Exception) -> Problem:
 
 
 def _invalid(error: RequestValidationError) -> Problem:
-    errors = [
-        {"pointer": ".".join(str(part) for part in found["loc"]), "code": found["type"], "detail": found["msg"]}
-        for found in error.errors()
-    ]
+    errors = [_wrong_part(found) for found in error.errors()]
     detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors)
-    return Problem(HTTPStatus.BAD_REQUEST, "invalid_parameter", detail, errors)
+    return Problem(HTTPStatus.BAD_REQUEST, "invalid_parameter", f"{detail}.", errors)
+
+
+def _wrong_part(found: Mapping[str, Any]) -> dict[str, str]:
+    """A part of a request that cannot be understood, in our words where there are some for it."""
+    where, kind, context = found["loc"], found["type"], found.get("ctx", {})
+    if kind == "json_invalid":  # its place is a number of characters
+        where = where[:1]
+    words = WORDS.get(kind)
+    told = found["msg"] if words is None else words.format(**context)
+    return {"pointer": ".".join(str(part) for part in where), "code": kind, "detail": told}
 
 
 def respond(request: Request, error: Exception) -> Response:
@@ -179,16 +225,3 @@ def install(app: FastAPI) -> None:
     """Answer every foreseen error of the application here (`api.envelope` catches the rest)."""
     for kind in (PictographError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, respond)
-    _describe(app)
-
-
-def _describe(app: FastAPI) -> None:
-    """Let the application's document say what a problem looks like; FastAPI knows models of plain JSON only."""
-    made = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = made()
-        document["components"]["schemas"].setdefault(ProblemOut.__name__, ProblemOut.model_json_schema())
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

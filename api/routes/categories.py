@@ -27,7 +27,8 @@ LONGEST_NAME = 200  # letters; no category's name is half as long
 Node = Annotated[str, Path(description="synset id, such as n02084071; /v1/categories?name= resolves names")]
 PageSize = Annotated[int, Query(ge=1, le=500, description="how many on a page, at most")]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
-Word = Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)]
+Name = Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME, description="a name, one of several senses")]
+Prefix = Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME, description="how a word begins")]
 Order = Literal["probability", "newest", "diverse"]
 
 #: What an answer says once it has the token of the page behind it, and where that page begins.
@@ -38,7 +39,7 @@ Page = tuple[Callable[[str | None], BaseModel], Sequence[object] | None]
     "", response_model=CategoriesOut, dependencies=[only("name", "prefix", "page_size")], operation_id="find_categories"
 )
 def find_categories(
-    request: Request, desk: CategoryDesk, name: Word = None, prefix: Word = None, page_size: PageSize = 50
+    request: Request, desk: CategoryDesk, name: Name = None, prefix: Prefix = None, page_size: PageSize = 50
 ) -> Response:
     """Every category of a name, or those of which a name, or a word in one, begins with a prefix.
 
@@ -100,7 +101,7 @@ def list_category_photos(
     request: Request,
     desk: CategoryDesk,
     node: Node,
-    sort: Order = "probability",
+    sort: Annotated[Order, Query(description="diverse: by turns of its kinds and of users")] = "probability",
     min_probability: Annotated[float, Query(ge=0, le=1, description="of the category, 0 to 1")] = 0.0,
     page_size: PageSize = 50,
     page_token: PageToken = None,
@@ -132,7 +133,7 @@ def list_category_users(
     request: Request,
     desk: CategoryDesk,
     node: Node,
-    limit: Annotated[int, Query(ge=1, le=categories.MOST_PEOPLE)] = categories.PEOPLE,
+    limit: Annotated[int, Query(ge=1, le=categories.MOST_PEOPLE, description="users at most")] = categories.PEOPLE,
 ) -> Response:
     """Who has most photos of a category, of users who consent to be seen by others."""
 

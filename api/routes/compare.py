@@ -1,17 +1,19 @@
 """Two users, or two periods of one, side by side."""
 
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from sqlalchemy import Connection
 
 from api.answers import answered, unchanged
-from api.asking import COMPARED_PARAMETERS, DIFF_PARAMETERS, PeriodsCompared, UsersCompared
+from api.asking import COMPARED_PARAMETERS, DIFF_PARAMETERS, PeriodsCompared, User, UsersCompared
 from api.auth import ProfileDesk
 from api.parameters import only
 from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content, drawn
 from api.schemas.profiles import ComparedOut
-from api.views import comparisons, profiles
+from api.views import comparisons
 from api.views.comparisons import Compared
 from pipeline import compare_map
 from pipeline.store.revisions import user_stamp
@@ -19,6 +21,7 @@ from pipeline.store.revisions import user_stamp
 router = APIRouter(prefix="/v1/users", tags=["users"])
 
 SIZE = ("width", "height")
+NOTHING: dict[int | str, dict[str, Any]] = {422: {"description": "One of the two has no analysed photos."}}
 
 
 def _bodies(found: Compared, title: str, width: int, height: int) -> dict[str, Callable[[], str | bytes]]:
@@ -37,16 +40,16 @@ def _compare_route(suffix: str, kind: str | None) -> None:
     @router.get(
         f"/{{a:anything}}/compare/{{b:anything}}{suffix}",
         response_model=ComparedOut if kind is None else None,
-        response_class=Response,
-        responses=content(kind),
+        response_class=JSONResponse if kind is None else Response,
+        responses=content(kind) | NOTHING,
         dependencies=[only(*COMPARED_PARAMETERS, *SIZE)],
         operation_id=f"compare_users{suffix.replace('.', '_')}",
     )
     def compare_users(
         request: Request,
         desk: ProfileDesk,
-        a: str,
-        b: str,
+        a: User,
+        b: User,
         asked: UsersCompared,
         width: Pixels = 960,
         height: Pixels = 600,
@@ -56,7 +59,7 @@ def _compare_route(suffix: str, kind: str | None) -> None:
         Both must be seen by whoever asks: themselves, and users who consent to be seen.
         """
         viewer = desk.principal.user
-        with desk.gallery() as connection:
+        with desk.gallery(of_one_moment=True) as connection:
             media_type, other = chosen(request, kind), b
             if kind is not None and user_stamp(connection, b + suffix) is not None:  # a name that ends like a file's
                 media_type, other = chosen(request, None), b + suffix
@@ -69,9 +72,7 @@ def _compare_route(suffix: str, kind: str | None) -> None:
             known = unchanged(request, etag, vary="Accept")
             if known is not None:
                 return known
-            etag, found = profiles.steady(
-                connection, etag, stamp, lambda c: comparisons.compared(c, a, other, asked, viewer)
-            )
+            found = comparisons.compared(connection, a, other, asked, viewer)
         title = f"What {a} and {other} photograph"
         return answered(_bodies(found, title, width, height)[media_type](), media_type, etag, vary="Accept")
 
@@ -80,15 +81,15 @@ def _diff_route(suffix: str, kind: str | None) -> None:
     @router.get(
         f"/{{user:anything}}/profile/diff{suffix}",
         response_model=ComparedOut if kind is None else None,
-        response_class=Response,
-        responses=content(kind),
+        response_class=JSONResponse if kind is None else Response,
+        responses=content(kind) | NOTHING,
         dependencies=[only(*DIFF_PARAMETERS, *SIZE)],
         operation_id=f"diff_profile{suffix.replace('.', '_')}",
     )
     def diff_profile(
         request: Request,
         desk: ProfileDesk,
-        user: str,
+        user: User,
         asked: PeriodsCompared,
         width: Pixels = 960,
         height: Pixels = 600,
@@ -100,14 +101,12 @@ def _diff_route(suffix: str, kind: str | None) -> None:
             more = (viewer is None, media_type, width, height)
             return comparisons.compared_stamp(connection, (user,), asked, asked.model, *more)
 
-        with desk.transaction() as connection:
+        with desk.transaction(of_one_moment=True) as connection:
             etag = stamp(connection)
             known = unchanged(request, etag, vary="Accept")
             if known is not None:
                 return known
-            etag, found = profiles.steady(
-                connection, etag, stamp, lambda c: comparisons.changed(c, user, asked, viewer)
-            )
+            found = comparisons.changed(connection, user, asked, viewer)
         title = f"What {user} photographs, {found.a.name} and {found.b.name}"
         return answered(_bodies(found, title, width, height)[media_type](), media_type, etag, vary="Accept")
 

@@ -19,7 +19,12 @@ async def livez() -> dict[str, str]:
     return {"status": "alive"}
 
 
-@router.get("/readyz", dependencies=[only()], operation_id="readyz")
+@router.get(
+    "/readyz",
+    dependencies=[only()],
+    responses={503: {"description": "The database does not answer, or lacks tables."}},
+    operation_id="readyz",
+)
 def readyz(request: Request) -> dict[str, str]:
     """The database answers and has the tables that this code needs."""
     current, needed = migrate.current(services_of(request).database), _needed()

@@ -135,8 +135,8 @@ def list_items(
     request: Request,
     desk: JobDesk,
     job_id: JobId,
-    state: ItemStates | None = None,
-    code: ItemCodes | None = None,
+    state: Annotated[ItemStates | None, Query(description="only these; unless given, all")] = None,
+    code: Annotated[ItemCodes | None, Query(description="only those with that reason")] = None,
     page_size: PageSize = 50,
     page_token: PageToken = None,
 ) -> Response:

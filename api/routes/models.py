@@ -33,15 +33,16 @@ class DecisionOut(BaseModel):
     revision: int
     rule: str
     threshold: float = Field(description="least probability of further tags")
-    lam: int
+    lam: float = Field(description="what a category is worth for being right alone")
     vague_share: float = Field(description="categories with this share of the labels are never shown")
     created_at: datetime
 
     @classmethod
     def of(cls, found: StoredDecision) -> "DecisionOut":
         """The answer for a decision."""
-        same = ("revision", "rule", "lam", "vague_share", "created_at")
-        return cls(**{name: getattr(found, name) for name in same}, threshold=found.threshold / WHOLE)
+        same = ("revision", "rule", "vague_share", "created_at")
+        values = {name: getattr(found, name) for name in same}
+        return cls(**values, lam=found.lam / WHOLE, threshold=found.threshold / WHOLE)
 
 
 class ModelOut(BaseModel):
@@ -147,6 +148,7 @@ def list_models(request: Request, desk: ModelDesk) -> Response:
     "/diff",
     response_model=DifferenceOut,
     dependencies=[only("base", "head")],
+    responses={404: {"description": "There is no such model."}, 409: {"description": "One of them was dropped."}},
     operation_id="diff_models",
 )
 def diff_models(request: Request, desk: ModelDesk, base: Name, head: Name) -> Response:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from api.parameters import only
 from api.schemas.photos import ExplanationOut, PhotoOut, PhotoTagsOut
 from api.views import photos
 from api.views.photos import Asked
-from api.views.profiles import EDITION, steady
+from api.views.profiles import EDITION
 from pipeline.store.revisions import model_stamp
 
 router = APIRouter(prefix="/v1/photos", tags=["photos"])
@@ -27,11 +27,18 @@ MOST_TAGS = 500
 MOST_CATEGORIES = 50  # in one question
 THUMBNAIL_CACHE = "private, max-age=3600"
 
-PhotoId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
+PhotoId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="the photo")]
 Wnid = Annotated[str, Path(description="synset id, such as n02084071; /v1/categories?name= resolves names")]
-Share = Annotated[float, Query(ge=0, le=1, description="0 to 1")]
+Share = Annotated[float, Query(ge=0, le=1, description="only tags of at least that, 0 to 1")]
 Wnids = Annotated[list[str], Query(max_length=MOST_CATEGORIES, description="synset id; may be given several times")]
 INCLUDED = ("ancestors", "leaves")
+INCLUDABLE = r"^(ancestors|leaves)?(,(ancestors|leaves)?)*$"
+INCLUDE = "what lies above the tags (ancestors), labels that are no tags (leaves), or both with a comma between"
+_UNREADABLE: dict[int | str, dict[str, Any]] = {
+    409: {"description": "Its bytes have changed since it was listed."},
+    422: {"description": "It is no photo that can be read."},
+}
+_NO_PROMISE: dict[int | str, dict[str, Any]] = {422: {"description": "No calibration promises that precision."}}
 
 
 @router.get("/{photo_id}", response_model=PhotoOut, dependencies=[only()], operation_id="get_photo")
@@ -49,6 +56,7 @@ def get_photo(request: Request, desk: PhotoDesk, photo_id: PhotoId) -> Response:
 @router.get(
     "/{photo_id}/tags",
     response_model=PhotoTagsOut,
+    responses=_NO_PROMISE,
     dependencies=[only("min_precision", "min_probability", "max_labels", "include", repeatable=("under", "not_under"))],
     operation_id="get_photo_tags",
 )
@@ -62,8 +70,8 @@ def get_photo_tags(
     min_probability: Share = 0.0,
     under: Wnids = [],  # noqa: B006 - FastAPI makes a new one for each request
     not_under: Wnids = [],  # noqa: B006
-    max_labels: Annotated[int | None, Query(ge=1, le=MOST_TAGS)] = None,
-    include: Annotated[str, Query(description="ancestors, leaves, or both with a comma between")] = "",
+    max_labels: Annotated[int | None, Query(ge=1, le=MOST_TAGS, description="tags at most; unless given, all")] = None,
+    include: Annotated[str, Query(description=INCLUDE, json_schema_extra={"pattern": INCLUDABLE})] = "",
 ) -> Response:
     """The narrowest tags of a photo, and what people say of them.
 
@@ -107,7 +115,7 @@ def explain_photo_tag(request: Request, desk: PhotoDesk, photo_id: PhotoId, node
 @router.get(
     "/{photo_id}/thumbnail",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}},
+    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}, **_UNREADABLE},
     dependencies=[only("size", "side")],
     operation_id="get_photo_thumbnail",
 )
@@ -115,7 +123,7 @@ def get_photo_thumbnail(
     request: Request,
     desk: PhotoDesk,
     photo_id: PhotoId,
-    size: Size | None = None,
+    size: Annotated[Size | None, Query(description="pixels along each side; 192 unless given")] = None,
     side: Annotated[Size | None, Query(deprecated=True, description="an older name of size")] = None,
 ) -> Response:
     """The photo as a square JPEG of `size` pixels (192 unless given), upright and without metadata."""
@@ -145,12 +153,12 @@ def etag(connection: Connection, photo_id: int, *more: object) -> str:
 def _answer(
     request: Request, desk: Desk, stamp: Callable[[Connection], str], find: Callable[[Connection], BaseModel]
 ) -> Response:
-    with desk.gallery() as connection:
-        before = stamp(connection)
-        known = unchanged(request, before)
+    with desk.gallery(of_one_moment=True) as connection:
+        tag = stamp(connection)
+        known = unchanged(request, tag)
         if known is not None:
             return known
-        tag, found = steady(connection, before, stamp, find)
+        found = find(connection)
     return answered(found.model_dump_json(), "application/json", tag)
 
 

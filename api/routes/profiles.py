@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import Connection
+from fastapi.responses import JSONResponse
 
 from api.answers import answered, cacheable, preferred, stamped, unchanged
 from api.asking import (
@@ -18,6 +18,7 @@ from api.asking import (
     PageSize,
     PageToken,
     ProfileAsked,
+    User,
     UserPhotosAsked,
 )
 from api.auth import ProfileDesk, RefreshDesk
@@ -38,6 +39,11 @@ router = APIRouter(prefix="/v1/users", tags=["users"])
 
 JSON, SVG, PNG, CSV = "application/json", "image/svg+xml", "image/png", "text/csv"
 KINDS = (JSON, SVG, PNG, CSV)
+SHAPES = {
+    SVG: {"schema": {"type": "string"}},
+    PNG: {"schema": {"type": "string", "contentMediaType": PNG, "format": "binary"}},
+    CSV: {"schema": {"type": "string"}},
+}
 SUFFIXES = ((".svg", SVG), (".png", PNG), (".csv", CSV), ("", None))  # None: the Accept header chooses
 
 MOST_PIXELS = 10_000_000  # of a PNG: 40 MB while it is drawn, about a second of work
@@ -54,7 +60,7 @@ def chosen(request: Request, kind: str | None) -> str:
 
 def content(kind: str | None) -> dict[int | str, dict[str, Any]]:
     """What a route of one kind, or of all, says of its answers."""
-    return {200: {"content": {each: {} for each in (KINDS if kind is None else (kind,))}}}
+    return {200: {"content": {each: SHAPES[each] for each in (KINDS if kind is None else (kind,)) if each in SHAPES}}}
 
 
 @router.get(
@@ -65,8 +71,8 @@ def list_users(
     desk: ProfileDesk,
     page_size: PageSize = PAGE,
     page_token: PageToken = None,
-    limit: Annotated[int | None, Query(ge=1, le=500, deprecated=True)] = None,
-    after: Annotated[str, Query(deprecated=True)] = "",
+    limit: Annotated[int | None, Query(ge=1, le=500, deprecated=True, description="an older name of page_size")] = None,
+    after: Annotated[str, Query(deprecated=True, description="an older form of page_token: a name")] = "",
 ) -> Response:
     """Users in the byte order of their names."""
     size, behind = limit or page_size, _name(opened(request, page_token)) if page_token else after
@@ -112,26 +118,24 @@ def _profile_route(suffix: str, kind: str | None) -> None:
     @router.get(
         f"/{{user:anything}}/profile{suffix}",
         response_model=ProfileOut if kind is None else None,
-        response_class=Response,
+        response_class=JSONResponse if kind is None else Response,
         responses=content(kind),
         dependencies=[only(*PROFILE_PARAMETERS, "width", "height")],
         operation_id=f"get_profile{suffix.replace('.', '_')}",
     )
     def get_profile(
-        request: Request, desk: ProfileDesk, user: str, asked: ProfileAsked, width: Pixels = 960, height: Pixels = 600
+        request: Request, desk: ProfileDesk, user: User, asked: ProfileAsked, width: Pixels = 960, height: Pixels = 600
     ) -> Response:
         """What the user photographs: as JSON, as a treemap (SVG, PNG), or as a table (CSV)."""
         media_type = chosen(request, kind)
 
-        def stamp(connection: Connection) -> str:
-            return profiles.profile_stamp(connection, user, asked, media_type, width, height)
-
-        with desk.transaction() as connection:
-            etag = stamp(connection)
+        with desk.transaction(of_one_moment=True) as connection:
+            stands = profiles.standing(connection, user, asked.model)
+            etag = profiles.profile_etag(stands, asked, media_type, width, height)
             known = unchanged(request, etag, vary="Accept")
             if known is not None:
                 return known
-            etag, found = profiles.steady(connection, etag, stamp, lambda c: profiles.user_profile(c, user, asked))
+            found = profiles.user_profile(connection, user, asked, stands)
         return answered(_bodies(found, width, height)[media_type](), media_type, etag, vary="Accept")
 
 
@@ -143,18 +147,14 @@ for _suffix, _kind in SUFFIXES:
 
 
 @router.get("/{user:anything}/months", response_model=MonthsOut, operation_id="list_months", dependencies=[only()])
-def list_months(request: Request, desk: ProfileDesk, user: str) -> Response:
+def list_months(request: Request, desk: ProfileDesk, user: User) -> Response:
     """The months in which the user took photos that are there, with their number; in UTC."""
-
-    def stamp(connection: Connection) -> str:
-        return stamped(EDITION, profiles.known_user(connection, user), "months")
-
-    with desk.transaction() as connection:
-        etag = stamp(connection)
+    with desk.transaction(of_one_moment=True) as connection:
+        etag = stamped(EDITION, profiles.known_user(connection, user), "months")
         known = unchanged(request, etag)
         if known is not None:
             return known
-        etag, found = profiles.steady(connection, etag, stamp, lambda c: profiles.months(c, user))
+        found = profiles.months(connection, user)
     return answered(MonthsOut.of(user, found).model_dump_json(), JSON, etag)
 
 
@@ -167,7 +167,7 @@ def list_months(request: Request, desk: ProfileDesk, user: str) -> Response:
 def list_photos(
     request: Request,
     desk: ProfileDesk,
-    user: str,
+    user: User,
     asked: UserPhotosAsked,
     page_size: PageSize = PAGE,
     page_token: PageToken = None,
@@ -199,7 +199,7 @@ def _position(position: list[Any]) -> Position:
     operation_id="refresh_user",
     dependencies=[only()],
 )
-def refresh_user(desk: RefreshDesk, user: str) -> Response:
+def refresh_user(desk: RefreshDesk, user: User) -> Response:
     """Have the user's new photos tagged now, ahead of bulk work; while that goes on, asking again is the same job.
 
     What the ledger knows is one job. Where an earlier listing has met the user's photos, what is new at their place is

@@ -85,16 +85,13 @@ def _refused(name: str, detail: str) -> Problem:
 @router.get("/u/{user:anything}", dependencies=[only("under", "k", "unit", "from", "to")])
 def pictograph(request: Request, desk: ProfileDesk, look: Annotated[Look, Depends(look_at)]) -> Response:
     """One user's pictograph."""
-
-    def stamp(connection: Connection) -> str:
-        return profiles.profile_stamp(connection, look.user, look.asked, PAGES, look, desk.principal)
-
-    with desk.transaction() as connection:
-        etag = stamp(connection)
+    with desk.transaction(of_one_moment=True) as connection:
+        stands = profiles.standing(connection, look.user, look.asked.model)
+        etag = profiles.profile_etag(stands, look.asked, PAGES, look, desk.principal)
         known = unchanged(request, etag)
         if known is not None:
             return known
-        etag, body = profiles.steady(connection, etag, stamp, lambda c: _pictograph(c, look, desk.principal))
+        body = _pictograph(connection, look, desk.principal)
     return answered(body, HTML, etag)
 
 
@@ -142,12 +139,12 @@ def compared(
     def stamp(connection: Connection) -> str:
         return comparisons.compared_stamp(connection, (a, b), asked, None, PAGES, desk.principal)
 
-    with desk.gallery() as connection:
+    with desk.gallery(of_one_moment=True) as connection:
         etag = stamp(connection)
         known = unchanged(request, etag)
         if known is not None:
             return known
-        etag, found = profiles.steady(connection, etag, stamp, lambda c: comparisons.compared(c, a, b, asked, viewer))
+        found = comparisons.compared(connection, a, b, asked, viewer)
     tiles = mosaic.shared_tiles(found.cells)
     return answered(
         page(

@@ -53,6 +53,7 @@ def give_verdict(desk: VerdictDesk, photo_id: PhotoId, said: VerdictIn, response
 @router.delete(
     "/photos/{photo_id}/verdicts/{node}",
     status_code=HTTPStatus.NO_CONTENT,
+    response_class=Response,  # without a body there is no type of one
     dependencies=[only()],
     operation_id="take_back_verdict",
 )
@@ -72,8 +73,8 @@ def list_review(
     request: Request,
     desk: PhotoDesk,
     reason: Annotated[Reason | None, Query(description="only these; unless given, all")] = None,
-    page_size: Annotated[int, Query(ge=1, le=500)] = 50,
-    page_token: str | None = None,
+    page_size: Annotated[int, Query(ge=1, le=500, description="photos on a page, at most")] = 50,
+    page_token: Annotated[str | None, Query(description="next_page_token of the page before")] = None,
 ) -> Response:
     """One's own photos that want a look, newest first: nothing certain is shown of them, or the headline is unsure.
 

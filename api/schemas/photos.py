@@ -160,7 +160,7 @@ class PhotoTagsOut(BaseModel):
         )
 
 
-class PartOut(BaseModel):
+class LabelPartOut(BaseModel):
     """One label's share of a category's mass."""
 
     wnid: str
@@ -176,7 +176,7 @@ class ExplanationOut(BaseModel):
     name: str
     probability: float
     mass: int = Field(description="0 where it is under 0.02, and so not stored")
-    parts: list[PartOut] = Field(description="labels that hold at least 0.02 of the photo, largest first")
+    parts: list[LabelPartOut] = Field(description="labels that hold at least 0.02 of the photo, largest first")
     withheld: int = Field(description="in labels that the policy shows only as something broader")
     rest: int = Field(description="in labels under 0.02 each, and what rounding leaves over")
     tag: bool
@@ -200,7 +200,7 @@ class ExplanationOut(BaseModel):
             name=made.name,
             probability=made.mass / WHOLE,
             mass=made.mass,
-            parts=[PartOut(wnid=part.wnid, name=part.name, mass=part.mass) for part in made.parts],
+            parts=[LabelPartOut(wnid=part.wnid, name=part.name, mass=part.mass) for part in made.parts],
             withheld=made.withheld,
             rest=made.rest,
             tag=made.tag,

@@ -280,7 +280,7 @@ class ComparedCategoryOut(BaseModel):
         )
 
 
-class PartOut(BaseModel):
+class DivergenceOut(BaseModel):
     """Where the two divide what lies inside of a category most differently."""
 
     wnid: str
@@ -296,7 +296,7 @@ class ComparedOut(BaseModel):
     unit: Unit
     similarity: float = Field(description="0 to 1; 1: alike")
     divergence: float = Field(description="1 - similarity; the sum of its parts, of which the widest are given")
-    widest: list[PartOut]
+    widest: list[DivergenceOut]
     cells: list[SharedCellOut]
     both: list[ComparedCategoryOut] = Field(description="what is remarkable about either of the two")
     only_a: list[ComparedCategoryOut] = Field(description="A's, and neither B's nor everybody's")
@@ -317,7 +317,9 @@ class ComparedOut(BaseModel):
             unit=found.asked.unit,
             similarity=round(found.comparison.similarity, 6),
             divergence=round(found.comparison.divergence, 6),
-            widest=[PartOut(wnid=ref.wnid, name=ref.name, divergence=round(part, 6)) for ref, part in found.widest],
+            widest=[
+                DivergenceOut(wnid=ref.wnid, name=ref.name, divergence=round(part, 6)) for ref, part in found.widest
+            ],
             cells=[SharedCellOut.of(cell) for cell in found.cells],
             versions=Versions.of(found.model, found.policy.version),
             **lists,

@@ -1,6 +1,6 @@
 """What the API answers, field by field. Names are those of the SQL columns; masses are ten-thousandths of a photo."""
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from pipeline.store.queries import ActiveModel
 
@@ -9,11 +9,11 @@ class Versions(BaseModel):
     """What an answer rests on: with the same versions and photos it is the same again."""
 
     model: str
-    fingerprint: str
+    fingerprint: str = Field(description="of the model's weights and of what is done to a photo before it sees it")
     taxonomy: str
     taxonomy_sha256: str
-    decision_revision: int
-    policy_version: int  # 0: no policy
+    decision_revision: int = Field(description="of the constants by which masses become tags")
+    policy_version: int = Field(description="of what is hidden or shown as something broader; 0: no policy")
 
     @classmethod
     def of(cls, model: ActiveModel, policy_version: int) -> "Versions":

@@ -7,7 +7,6 @@ A user's whole time comes from totals that are kept exact, a handful of rows. Ev
 and so is bounded: above `periods.MOST_PHOTOS` the answer is a problem that says what to ask instead.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -43,7 +42,6 @@ def _edition() -> str:
 
 EDITION = _edition()  # another release may draw the same numbers otherwise
 
-TRIES = 5  # at what changes all the time
 
 T = TypeVar("T")
 
@@ -123,32 +121,18 @@ def model_standing(connection: Connection, name: str | None) -> ModelStamp:
         raise not_found(f"There is no model {name!r} that has results.") from missing
 
 
-def profile_stamp(connection: Connection, user: str, asked: Asked, *more: object) -> str:
+def profile_etag(stands: Standing, asked: Asked, *more: object) -> str:
     """The strong ETag of an answer that holds this profile; `more`: what else the answer depends on."""
-    return stamped(EDITION, *standing(connection, user, asked.model).parts, asked, *more)
+    return stamped(EDITION, *stands.parts, asked, *more)
 
 
-def steady(
-    connection: Connection, before: str, stamp: Callable[[Connection], str], find: Callable[[Connection], T]
-) -> tuple[str, T]:
-    """What is found, and the stamp under which it was found: where a merge commits in between, it is found again."""
-    for _ in range(TRIES):
-        found = find(connection)
-        after = stamp(connection)
-        if after == before:
-            return before, found
-        before = after
-    detail = "These photos change faster than they can be looked at; ask again in a moment."
-    raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "busy", detail, retry=5)
-
-
-def user_profile(connection: Connection, user: str, asked: Asked) -> UserProfile:
-    """The profile that is asked for.
+def user_profile(connection: Connection, user: str, asked: Asked, stands: Standing | None = None) -> UserProfile:
+    """The profile that is asked for; `stands`, if it was looked up already in this transaction of one moment.
 
     Raises:
         Problem: there is no such user, model or category, or too many photos would have to be looked at.
     """
-    stands = standing(connection, user, asked.model)
+    stands = stands or standing(connection, user, asked.model)
     model = stands.model.model
     taxonomy = taxonomy_of(model)
     policy = active_policy(connection, taxonomy)

@@ -13,6 +13,7 @@ Laws
 3. Analysts have rights on nothing but schema `tags`. Its views read with their owner's rights, and so need none here.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from sqlalchemy import Connection, text
@@ -50,28 +51,26 @@ def act_as(connection: Connection, role: Role) -> None:
     connection.execute(text(f"SET LOCAL ROLE {role}"))
 
 
-def one_moment(connection: Connection) -> None:
-    """Let all that this transaction reads be of one moment, and nothing be written; its first statement."""
-    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+# Each of the following is one statement, and may be the first of its transaction. `of_one_moment`: all that is read
+# from then on is of that moment, and nothing is written; only for the first one.
 
 
-def see_everybody(connection: Connection) -> None:
+def see_everybody(connection: Connection, *, of_one_moment: bool = False) -> None:
     """Let the rest of this transaction see the rows of all users."""
-    _set(connection, "pictograph.tenant", "on")
+    _set(connection, {"tenant": "on"}, of_one_moment)
 
 
-def see_user(connection: Connection, user: str) -> None:
+def see_user(connection: Connection, user: str, *, of_one_moment: bool = False) -> None:
     """Let the rest of this transaction see the rows of the user of that name, and no others."""
-    _set(connection, "pictograph.tenant", "off")
-    _set(connection, "pictograph.user", user)
+    _set(connection, {"tenant": "off", "user": user}, of_one_moment)
 
 
-def see_shared(connection: Connection, user: str | None = None) -> None:
+def see_shared(connection: Connection, user: str | None = None, *, of_one_moment: bool = False) -> None:
     """Let the rest of this transaction see the rows of users who consent to it, and those of one more user."""
-    _set(connection, "pictograph.tenant", "off")
-    _set(connection, "pictograph.shared", "on")
-    _set(connection, "pictograph.user", user or "")
+    _set(connection, {"tenant": "off", "shared": "on", "user": user or ""}, of_one_moment)
 
 
-def _set(connection: Connection, name: str, value: str) -> None:
-    connection.execute(text("SELECT set_config(:name, :value, true)"), {"name": name, "value": value})
+def _set(connection: Connection, settings: Mapping[str, str], of_one_moment: bool) -> None:
+    said = ", ".join(f"set_config('pictograph.{name}', :{name}, true)" for name in settings)
+    first = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; " if of_one_moment else ""
+    connection.execute(text(f"{first}SELECT {said}"), settings)

@@ -20,7 +20,7 @@ from pipeline.ledger.users import set_consent
 from pipeline.ledger.work import RANGES
 from pipeline.records import Page, PhotoRef
 from pipeline.sources.folder import local_version
-from pipeline.store.promotions import active
+from pipeline.store.queries import active_model
 from pipeline.store.revisions import touch_models, touch_users
 from pipeline.store.session import Database
 
@@ -125,7 +125,9 @@ def _jobs(connection: Connection) -> None:
 
 def _submit(connection: Connection, source: str, **more: Window) -> int:
     request = JobRequest(kind="s3", source=source, user_rule="{user}/{photo}", **more)
-    return jobs.submit(connection, request, active(connection).model_id)
+    model = active_model(connection)
+    assert model is not None
+    return jobs.submit(connection, request, model.model_id)
 
 
 def _running(connection: Connection, job_id: int) -> None:

@@ -68,10 +68,17 @@ class Served:
 
 @contextmanager
 def served(site, **watching) -> Iterator[Served]:
-    """The application on a port of its own; open requests would be waited for longer than a test has patience."""
+    """The application on a port of its own, looking at jobs as often as tests like it."""
     app = app_of(site.settings, site.database, site.decoder)
     services = app.state.services
     app.state.services = replace(services, watching=Watching(look_seconds=LOOK_SECONDS, **watching))
+    with serving(app) as made:
+        yield made
+
+
+@contextmanager
+def serving(app) -> Iterator[Served]:
+    """An application on a port of its own; open requests would be waited for longer than a test has patience."""
     found = app.state.services.watching
     ready = threading.Event()
     config = uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=int(2 * PATIENCE_SECONDS))

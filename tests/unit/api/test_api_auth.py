@@ -60,7 +60,7 @@ def test_the_document_says_what_needs_a_key_and_how_problems_look() -> None:
     assert document["openapi"].startswith("3.1.")
     operations = [(path, each) for path, item in document["paths"].items() for each in item.values()]
     for path, each in operations:
-        assert each.get("security") == (None if path in PUBLIC else [{"key": []}]), path
+        assert each.get("security") == (None if path in PUBLIC else [{"key": []}, {"session": []}]), path
         problem = each["responses"]["default"]["content"]["application/problem+json"]["schema"]
         assert problem == {"$ref": "#/components/schemas/ProblemOut"}
     names = [each["operationId"] for _, each in operations]
