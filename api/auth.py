@@ -13,7 +13,7 @@ Laws
 3. What a principal may not see is not there: the answer is that for a thing that does not exist.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -27,6 +27,7 @@ from sqlalchemy import Connection
 
 from api.access import sessions
 from api.access.limits import address_of
+from api.addresses import leaves
 from api.errors import Problem, SignInNeeded
 from api.services import Services, services_of
 from pipeline.store.keys import Key
@@ -213,18 +214,10 @@ def needs(*scopes: Scope) -> Any:  # noqa: ANN401 - FastAPI's own type for depen
 
 def not_guarded(app: FastAPI) -> Iterator[str]:
     """The addresses of an application that are neither public nor need a scope. What is not understood is one."""
-    for route in _leaves(app.router.routes):
+    for route in leaves(app.router.routes):
         address = getattr(route, "path", repr(route))
         if address not in PUBLIC and not any(_scopes(getattr(route, "dependant", None))):
             yield address
-
-
-def _leaves(routes: Iterable[Any]) -> Iterator[Any]:
-    for route in routes:
-        if hasattr(route, "effective_candidates"):  # a router that was included
-            yield from _leaves(route.effective_candidates())
-        else:
-            yield route
 
 
 def _scopes(dependant: Dependant | None) -> Iterator[Scope]:

@@ -17,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from api.addresses import methods_at
 from api.pages.render import page
 from pipeline.errors import (
     ConfigurationError,
@@ -160,7 +161,7 @@ def as_problem(error: Exception) -> Problem:
     if isinstance(error, HTTPException):
         status = HTTPStatus(error.status_code)
         detail = UNROUTED.get(status, f"{status.description or status.phrase}.".replace("..", "."))
-        return Problem(status, status.name.lower(), detail, headers=error.headers)  # such as Allow
+        return Problem(status, status.name.lower(), detail, headers=error.headers)
     if isinstance(error, PictographError):
         answer = next(answer for kind, answer in ANSWERS if isinstance(error, kind))
         detail = str(error) if answer.tell else UNTOLD[answer.status]
@@ -193,6 +194,8 @@ def respond(request: Request, error: Exception) -> Response:
             "%s %s: %s", request.state.request_id, request.url.path, error, exc_info=error if unforeseen else None
         )
     headers = {"Cache-Control": "no-store", **problem.headers}
+    if problem.status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(methods_at(request))
     if problem.retry_after_seconds is not None:
         headers["Retry-After"] = str(problem.retry_after_seconds)
     if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):

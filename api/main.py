@@ -10,6 +10,7 @@ from functools import partial
 import uvicorn
 
 from api.app import create_app
+from api.warming import warm
 from pipeline.errors import ConfigurationError
 from pipeline.settings import Settings
 from pipeline.sources.allowed import Allowed
@@ -39,6 +40,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None]) -> None:
         DecodePool(DECODE_PROCESSES, max_photo_bytes=settings.max_photo_bytes) as decoder,
     ):
         app = create_app(settings, database, Objects(S3Access.of(settings), Allowed.of(settings)), decoder)
+        warm(app.state.services)
         config = uvicorn.Config(
             app,
             log_config=None,

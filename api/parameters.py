@@ -3,34 +3,36 @@
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import Depends, Request
 from starlette.convertors import Convertor, register_url_convertor
 
 from api.errors import Problem
+from api.names import in_path, named
 
 
 class AnythingConvertor(Convertor[str]):
-    """Part of a path that may hold slashes and line breaks: users are named by whoever wrote the bucket."""
+    """A name in a path, which may hold slashes and line breaks: users are named by whoever wrote the bucket."""
 
     regex = "(?s:.+)"
 
     def convert(self, value: str) -> str:
-        """The name as it is."""
-        return value
+        """The name that is meant."""
+        return named(value)
 
     def to_string(self, value: str) -> str:
-        """The name as it is."""
-        return value
+        """The name as a path has it."""
+        return in_path(value)
+
+
+class WordConvertor(AnythingConvertor):
+    """Part of a path that is no command: `/v1/jobs/4:pause` is no job of the name 4:pause."""
+
+    regex = "[^/:]+"
 
 
 register_url_convertor("anything", AnythingConvertor())
-
-
-def encoded(name: str) -> str:
-    """A name as one segment of a path."""
-    return quote(name, safe="")
+register_url_convertor("word", WordConvertor())
 
 
 def only(*names: str, repeatable: Sequence[str] = ()) -> Any:  # noqa: ANN401 - FastAPI's own type for dependencies

@@ -28,6 +28,11 @@ def seal(request: Request, position: Sequence[Any]) -> str:
     return token if isinstance(token, str) else token.decode()
 
 
+def signature(request: Request) -> str:
+    """What changes with the secret behind this list's tokens: answers that hold one are cached by it, too."""
+    return seal(request, ())
+
+
 def opened(request: Request, token: str) -> list[Any]:
     """The position that `seal` was given; a Problem where it was not given it for this list."""
     if len(token) > LONGEST:

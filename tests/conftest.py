@@ -6,14 +6,14 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from sqlalchemy import text
 
 from pictograph import stack
 from pictograph.stack import Endpoints
 from pipeline.settings import Settings
 from pipeline.sources.s3 import S3Access, create_bucket
-from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
+from taxonomy.graph import load
+from tests.schema import make_empty
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -56,14 +56,15 @@ def settings(endpoints: Endpoints, database: Database) -> Settings:
     )
 
 
+#: Fixtures that register the bundled taxonomy: to them it may be known.
+OVER_THE_BUNDLED_TAXONOMY = {"people", "shelf"}
+
+
 @pytest.fixture
-def database(endpoints: Endpoints) -> Iterator[Database]:
+def database(endpoints: Endpoints, request: pytest.FixtureRequest) -> Iterator[Database]:
     """The test's own database: empty, with the schema that the migrations make."""
     with Database(endpoints.database_url, "pictograph tests", connections=10) as fresh:
-        with fresh.transaction() as connection:
-            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
-            connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
-        migrate(fresh)
+        make_empty(fresh, but=load() if OVER_THE_BUNDLED_TAXONOMY & {*request.fixturenames} else None)
         yield fresh
 
 

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime
 from itertools import islice
 from urllib.parse import urlencode
 
+from api.names import encoded
 from api.pages.mosaic import Tile
-from api.parameters import encoded
 from api.views.profiles import Asked, PhotosAsked
 from pipeline.profile import CELLS, Unit
 from pipeline.store.periods import Month

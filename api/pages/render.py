@@ -9,6 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from api.names import brief, encoded, seen
 from pipeline.treemap import percent, photos
 
 HERE = Path(__file__).parent
@@ -19,6 +20,12 @@ TEMPLATES = HERE / "templates"
 def page(template: str, **values: object) -> str:
     """The page of that template."""
     return _TEMPLATES.get_template(template).render(**values)
+
+
+def compile_all() -> None:
+    """Compile every template now, and so none while somebody waits."""
+    for name in _TEMPLATES.list_templates():
+        _TEMPLATES.get_template(name)
 
 
 @cache
@@ -77,7 +84,10 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {
-        "segment": lambda name: quote(name, safe=""),
+        "segment": encoded,
+        "quoted": lambda value: quote(value, safe=""),
+        "seen": seen,
+        "brief": brief,
         "photos": photos,
         "counted": _counted,
         "percent": percent,

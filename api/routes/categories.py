@@ -13,7 +13,7 @@ from api.auth import CategoryDesk, Desk
 from api.errors import Problem
 from api.parameters import only
 from api.schemas.categories import CategoriesOut, CategoryOut, CategoryPhotosOut, CategoryUsersOut, ChildrenOut
-from api.tokens import next_link, opened, seal
+from api.tokens import next_link, opened, seal, signature
 from api.views import categories
 from api.views.gallery import Reader, overview
 from api.views.profiles import EDITION
@@ -165,4 +165,5 @@ def _answer(request: Request, desk: Desk, find: Callable[[Connection, Reader], P
 def _etag(request: Request, connection: Connection, reader: Reader) -> str:
     stamp = categories.stamp(connection)
     asked = sorted(request.query_params.multi_items())
-    return stamped(EDITION, request.url.path, asked, stamp, overview(connection, stamp).stamp.revision, reader)
+    rough = overview(connection, stamp).stamp.revision
+    return stamped(EDITION, request.url.path, asked, stamp, rough, reader, signature(request))

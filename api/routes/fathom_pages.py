@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.answers import cacheable
 from api.auth import CategoryDesk, Desk, PhotoDesk, Scope
 from api.pages.render import page
+from api.pages.steps import everyday
 from api.parameters import only
 from api.services import active_model, taxonomy_of
 from api.tokens import following, opened, seal
@@ -123,6 +124,7 @@ def category(
         "category.html",
         principal=desk.principal,
         found=found,
+        common=everyday(found.path, taxonomy_of(found.model)),
         shots=listed.shots,
         sorts=SORTS,
         chosen=sort,

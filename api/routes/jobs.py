@@ -104,7 +104,7 @@ def _with_link(response: Response, request: Request, token: str | None) -> Respo
 
 
 @router.get(
-    "/{job_id}",
+    "/{job_id:word}",
     response_model=JobDetailOut,
     dependencies=[only()],
     operation_id="get_job",
@@ -126,7 +126,7 @@ def detail_of(desk: Desk, job_id: int) -> views.JobDetail:
 
 
 @router.get(
-    "/{job_id}/items",
+    "/{job_id:word}/items",
     response_model=ItemsOut,
     dependencies=[only("state", "code", "page_size", "page_token")],
     operation_id="list_job_items",
@@ -154,7 +154,7 @@ def list_items(
 
 
 @router.get(
-    "/{job_id}/why",
+    "/{job_id:word}/why",
     response_model=WhyOut,
     dependencies=[only()],
     operation_id="get_job_why",
@@ -172,7 +172,7 @@ def get_why(request: Request, desk: JobDesk, job_id: JobId) -> Response:
 
 
 @router.get(
-    "/{job_id}/events",
+    "/{job_id:word}/events",
     response_class=Response,  # FastAPI's own way begins to answer before it is known whether the job is there
     responses={
         200: {
@@ -225,7 +225,7 @@ def _accepted(job: Job) -> Response:
 
 
 @router.post(
-    "/{job_id}:retry_failed",
+    "/{job_id:word}:retry_failed",
     status_code=HTTPStatus.ACCEPTED,
     response_model=JobOut,
     responses={**_ACCEPTED, **_COMMAND},
@@ -244,7 +244,7 @@ def retry_failed(
 
 
 @router.post(
-    "/{job_id}:pause",
+    "/{job_id:word}:pause",
     response_model=ControlOut,
     responses=_COMMAND,
     dependencies=[only()],
@@ -257,7 +257,7 @@ def pause_job(desk: OperatorDesk, job_id: JobId, body: PauseIn | None = None) ->
 
 
 @router.post(
-    "/{job_id}:resume",
+    "/{job_id:word}:resume",
     response_model=ControlOut,
     responses=_COMMAND,
     dependencies=[only()],
@@ -269,7 +269,7 @@ def resume_job(desk: OperatorDesk, job_id: JobId, body: ResumeIn | None = None) 
 
 
 @router.post(
-    "/{job_id}:cancel",
+    "/{job_id:word}:cancel",
     response_model=ControlOut,
     responses=_COMMAND,
     dependencies=[only()],

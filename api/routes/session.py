@@ -2,13 +2,13 @@
 
 from http import HTTPStatus
 from typing import Annotated
-from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request, Response
 
 from api.access import sessions
 from api.access.limits import address_of
 from api.auth import WRONG_KEY
+from api.names import encoded
 from api.pages.render import page
 from api.parameters import only
 from api.services import services_of
@@ -59,7 +59,7 @@ async def sign_out(request: Request) -> Response:
 
 def _home(key: Key) -> str:
     """Where a key's owner begins: at what is their own, or at everybody's."""
-    return "/" if key.user is None else f"/u/{quote(key.user, safe='')}"
+    return "/" if key.user is None else f"/u/{encoded(key.user)}"
 
 
 def _form(going: str, status: HTTPStatus = HTTPStatus.OK, *, wrong: str | None = None, go_on: bool = False) -> Response:

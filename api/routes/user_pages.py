@@ -12,10 +12,12 @@ from sqlalchemy import Connection
 from api.answers import answered, cacheable, unchanged
 from api.auth import Principal, ProfileDesk
 from api.errors import Problem, not_found
+from api.names import encoded, named
 from api.pages import mosaic
 from api.pages.look import CHOICES, Look, bars, within
 from api.pages.render import PAGES, page
-from api.parameters import encoded, only
+from api.pages.steps import everyday
+from api.parameters import only
 from api.services import active_model
 from api.views import comparisons, profiles
 from api.views.comparisons import Compared, ComparedAsked
@@ -100,11 +102,13 @@ def _pictograph(connection: Connection, look: Look, principal: Principal) -> str
     found = profiles.user_profile(connection, look.user, look.asked)
     tiles = mosaic.tiles(found.profile, profiles.covers(connection, found))
     look = within(look, months)
+    trail = profiles.trail(found)
+    common = everyday(trail, found.taxonomy)
     return page(
         "user.html",
         found=found,
         look=look,
-        trail=profiles.trail(found),
+        trail=[ref for ref in trail if ref.wnid in common or ref is trail[-1]],
         tiles=tiles,
         sheet=mosaic.sheet_address(tile.mass for tile in tiles) if tiles else None,
         months=bars(months, look),
@@ -170,7 +174,7 @@ def _telling(found: Compared) -> list[Ref]:
 def _two(request: Request) -> tuple[str, str]:
     """The names in the path as it was sent: they may hold slashes, and then those are encoded there."""
     raw = request.scope["raw_path"].decode("ascii", "replace").partition("/compare/")[2]
-    names = [unquote(name) for name in raw.split("/")]
+    names = [named(unquote(name)) for name in raw.split("/")]
     if len(names) != 2 or not all(names):
         raise not_found("A comparison is of two names, /compare/ONE/OTHER; slashes in them are written %2F.")
     return names[0], names[1]

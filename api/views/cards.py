@@ -15,7 +15,7 @@ from taxonomy.decide import PhotoDecision
 
 SAMPLE = 300  # of the newest photos of a category: covers and what is seen together are looked for in them
 COVER = 12  # of the newest photos of a category that has none among them
-CHOICES = 4  # covers of a category, so that two cards of a row need not have the same
+CHOICES = COVER  # covers of a category, so that two cards of a row need not have the same
 MOST_KEPT = 20_000  # categories whose covers are remembered, by reader
 TOGETHER = 8
 SEEN = 1_000  # ten-thousandths of a photo; what has less in it was hardly seen

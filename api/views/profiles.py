@@ -194,10 +194,11 @@ def trail(found: UserProfile) -> tuple[Ref, ...]:
 
 
 def covers(connection: Connection, found: UserProfile) -> dict[int, int]:
-    """By category of the profile's cells, a photo of the user that shows it best; of all times."""
+    """By category of the profile's cells, a photo of the user and of the period that shows it best."""
     column = found.taxonomy.area_column
     areas = {cell.node: int(column[cell.node]) for cell in found.profile.cells if cell.node is not None}
-    return queries.covers(connection, found.model.model_id, found.user_id, areas)
+    asked = found.asked
+    return queries.covers(connection, found.model.model_id, found.user_id, areas, asked.since, asked.until)
 
 
 def months(connection: Connection, user: str) -> tuple[Month, ...]:

@@ -5,6 +5,7 @@ Categories go in and out as *columns* of the model's taxonomy; the ledger's node
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -103,11 +104,18 @@ def users(connection: Connection, model_id: int, limit: int, after: str = "") ->
 TAGGED_PHOTOS_TRIED = 200  # per category; among so many, one shows it well, and the query stays bounded
 
 
-def covers(connection: Connection, model_id: int, user_id: int, area_columns: Mapping[int, int]) -> dict[int, int]:
+def covers(
+    connection: Connection,
+    model_id: int,
+    user_id: int,
+    area_columns: Mapping[int, int],
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> dict[int, int]:
     """By category, the id of a photo of the user that shows it best, for those that a photo is tagged with.
 
     Categories are given as column: column of the area. Best is the greatest mass in the area, so that the photo is one
-    that is drawn there; then the newest id; among the first 200 photos that carry the tag.
+    that is drawn there; then the newest id; among the first 200 photos that carry the tag and were taken in the period.
     """
     query = text("""
         SELECT tag.position, best.photo_id
@@ -118,7 +126,9 @@ def covers(connection: Connection, model_id: int, user_id: int, area_columns: Ma
         CROSS JOIN LATERAL (
             SELECT tried.photo_id FROM (
                 SELECT r.photo_id, r.masses[array_position(r.nodes, area.node)] AS mass FROM core.photo_result r
-                WHERE r.model_id = :model AND r.user_id = :user AND r.tags @> ARRAY[tag.node] LIMIT :tried) AS tried
+                WHERE r.model_id = :model AND r.user_id = :user AND r.tags @> ARRAY[tag.node]
+                  AND r.taken_at >= coalesce(CAST(:since AS timestamptz), '-infinity')
+                  AND r.taken_at < coalesce(CAST(:until AS timestamptz), 'infinity') LIMIT :tried) AS tried
             ORDER BY tried.mass DESC NULLS LAST, tried.photo_id DESC LIMIT 1) AS best""")
     values = {
         "model": model_id,
@@ -126,6 +136,8 @@ def covers(connection: Connection, model_id: int, user_id: int, area_columns: Ma
         "columns": list(area_columns.keys()),
         "areas": list(area_columns.values()),
         "tried": TAGGED_PHOTOS_TRIED,
+        "since": since,
+        "until": until,
     }
     return {row.position: row.photo_id for row in connection.execute(query, values)}
 

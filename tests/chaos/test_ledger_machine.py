@@ -628,9 +628,7 @@ def ledger(endpoints: Endpoints) -> Iterator[Ledger]:
     """The ledger that all lives are lived on."""
     with Database(endpoints.database_url, "pictograph machine", connections=2) as found:
         quick(found.engine)
-        if not ledger_helpers.is_made(found):
-            ledger_helpers.make(found)
-        ledger_helpers.empty(found)
+        ledger_helpers.prepare(found)
         yield Ledger(found)
 
 

@@ -258,9 +258,7 @@ def database(endpoints: Endpoints) -> Iterator[Database]:
     """Connections for many small transactions, to a ledger that is made if it is not there."""
     with Database(endpoints.database_url, "pictograph orders", connections=8) as found:
         quick(found.engine)
-        if not ledger_helpers.is_made(found):
-            ledger_helpers.make(found)
-        ledger_helpers.empty(found)
+        ledger_helpers.prepare(found)
         yield found
 
 

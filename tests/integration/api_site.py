@@ -54,7 +54,9 @@ def api_site(endpoints: Endpoints, settings: Settings, decoder: DecodePool) -> I
         operator = new_key(database, "operator", name="operator")
         ann = new_key(database, "user", user="ann", name="ann's telephone")
         as_api = stack.enter_context(Database(endpoints.database_url, "pictograph api", 8, role=Role.API))
-        closed = settings.model_copy(update={"api_open": False, "api_requests_per_minute": 0, "api_failures_per_minute": 0})
+        closed = settings.model_copy(
+            update={"api_open": False, "api_requests_per_minute": 0, "api_failures_per_minute": 0}
+        )
         served = stack.enter_context(serving(app_of(closed, as_api, decoder)))
         yield ApiSite(url=served.url, operator=operator, ann=ann, database=database)
 

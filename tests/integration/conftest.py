@@ -14,7 +14,7 @@ import pytest
 from api_helpers import ClientAs, app_of, asking_as, opened
 from engine_helpers import SIDE, Library
 from fastapi.testclient import TestClient
-from ledger_helpers import Ledger, empty, is_made, make, ref
+from ledger_helpers import Ledger, prepare, ref
 from pydantic import SecretStr
 
 from api.auth import Principal, Scope
@@ -48,10 +48,7 @@ def access(endpoints: Endpoints) -> S3Access:
 @pytest.fixture
 def ledger(connections: Database) -> Ledger:
     """An empty ledger that knows one small model."""
-    if is_made(connections):
-        empty(connections)
-    else:
-        make(connections)
+    prepare(connections)
     return Ledger(connections)
 
 

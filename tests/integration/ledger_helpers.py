@@ -15,12 +15,12 @@ from pipeline.records import Annotation, Code, ItemState, Page, PhotoRef, PhotoR
 from pipeline.sources.source import Interval, after_prefix
 from pipeline.store.catalogue import register_model
 from pipeline.store.merge import merge
-from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
 from pipeline.store.totals import differences
 from taxonomy.build import from_hypernyms
 from taxonomy.decide import Decision
 from taxonomy.synset import Synset
+from tests.schema import is_made, make, make_empty
 
 DAY = datetime(2020, 1, 1, tzinfo=UTC)
 BUCKET = "s3://photos"
@@ -61,6 +61,10 @@ def small_taxonomy():
     }
     hypernyms = {wnid(name): [wnid(parent) for parent in above] for name, above in PARENTS.items()}
     return from_hypernyms(name="small", labels=[wnid(name) for name in LABELS], synsets=synsets, hypernyms=hypernyms)
+
+
+def fingerprint_of(model):
+    return model.encode().ljust(32, b"\0")
 
 
 def ref(key, user="ann", etag="e1", size=10, bucket=BUCKET):
@@ -106,32 +110,33 @@ EMPTIED = [
 ]
 
 
-def is_made(database):
-    """Whether `make` has been here since the schema was last dropped."""
-    with database.transaction() as connection:
-        return connection.execute(text("SELECT to_regclass('core.made_for_ledger_tests') IS NOT NULL")).scalar_one()
-
-
-def make(database):
-    """The schema, anew."""
-    with database.transaction() as connection:
-        connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
-        connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
-    migrate(database)
-    with database.transaction() as connection:
-        connection.execute(text("CREATE TABLE core.made_for_ledger_tests ()"))
-
-
 def forget(connection):
     """Forget all photos, users and jobs."""
     connection.execute(text("; ".join(f"DELETE FROM core.{table}" for table in EMPTIED)))
+
+
+def prepare(database):
+    """Leave nothing in the database, or the small model alone; whatever was there before."""
+    if not is_made(database):
+        make(database)
+    elif _knows_another_taxonomy(database):  # it has a dog, too
+        make_empty(database)
+    else:
+        empty(database)
+
+
+def _knows_another_taxonomy(database):
+    with database.transaction() as connection:
+        other = "SELECT EXISTS (SELECT FROM core.taxonomy WHERE name <> 'small')"
+        return connection.execute(text(other)).scalar_one()
 
 
 def empty(database):
     """Forget everything but the small model."""
     with database.transaction() as connection:
         forget(connection)
-        for model_id in connection.execute(text("SELECT model_id FROM core.model WHERE name <> 'small'")).scalars():
+        others = text("SELECT model_id FROM core.model WHERE fingerprint <> :small")
+        for model_id in connection.execute(others, {"small": fingerprint_of("small")}).scalars().all():
             connection.execute(text(f"DROP TABLE IF EXISTS core.photo_result_{model_id}"))
             connection.execute(text("DELETE FROM core.promotion WHERE model_id = :id"), {"id": model_id})
             connection.execute(text("DELETE FROM core.decision WHERE model_id = :id"), {"id": model_id})
@@ -153,9 +158,8 @@ class Ledger:
         self.node = {row.name: row.node for row in rows}
 
     def register(self, name, revision=1):
-        fingerprint = name.encode().ljust(32, b"\0")
         return self.database.run(
-            lambda c: register_model(c, name, fingerprint, self.taxonomy, Decision(revision=revision))
+            lambda c: register_model(c, name, fingerprint_of(name), self.taxonomy, Decision(revision=revision))
         )
 
     def empty(self):

@@ -17,6 +17,7 @@ from key_helpers import bearer, closed_app, new_key
 from sqlalchemy import text
 
 from api import auth
+from api.addresses import leaves
 from api.auth import PUBLIC
 from pipeline.ledger import jobs
 from pipeline.ledger.requests import JobRequest
@@ -207,7 +208,7 @@ def _assert_that_there_was_something_to_learn(
 def test_the_table_has_every_route(settings: Settings, client: TestClient) -> None:
     routes = {
         f"{method} {route.path}"
-        for route in auth._leaves(client.app.router.routes)  # type: ignore[attr-defined]
+        for route in leaves(client.app.router.routes)  # type: ignore[attr-defined]
         if route.path not in PUBLIC
         for method in route.methods
     }

@@ -21,8 +21,8 @@ from pipeline.ledger import control, erase, jobs
 from pipeline.ledger.requests import JobRequest
 from pipeline.settings import Settings
 from pipeline.store import keys
-from pipeline.store.migrate import migrate
 from pipeline.store.session import Database
+from tests.schema import make_empty
 from workers.decode.pool import DecodePool
 
 NOBODYS = "pk_" + "a" * 43
@@ -35,10 +35,7 @@ EMPTIED = ("api_key", "app_user", "photo", "photo_result", "user_category", "cat
 def migrated(endpoints: Endpoints) -> Iterator[Database]:
     """A database with tables: to make them takes longer than these tests."""
     with Database(endpoints.database_url, "pictograph tests", connections=10) as found:
-        with found.transaction() as connection:
-            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
-            connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
-        migrate(found)
+        make_empty(found)
         yield found
 
 

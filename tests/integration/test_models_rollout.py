@@ -424,9 +424,9 @@ STEPS = st.lists(
 @settings(max_examples=8, deadline=None)
 @given(steps=STEPS, seed=st.integers(0, 99))
 def test_after_any_sequence_totals_equal_a_recount(connections, steps, seed):
-    from ledger_helpers import Ledger, empty, is_made, make  # noqa: PLC0415 - a ledger per example
+    from ledger_helpers import Ledger, prepare  # noqa: PLC0415 - a ledger per example
 
-    empty(connections) if is_made(connections) else make(connections)
+    prepare(connections)
     ledger = Ledger(connections)
     ledger.execute("DELETE FROM core.decision WHERE revision > 1")
     ledger.register("other")

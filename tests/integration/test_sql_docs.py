@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import text
 
-from pipeline.store.migrate import migrate
 from pipeline.store.roles import Role
 from pipeline.store.session import Database
 from tests.integration.sql_docs import PAGE, answer, fill, questions
+from tests.schema import make_empty
 
 QUESTIONS = list(questions(PAGE.read_text(encoding="utf-8")))
 
@@ -20,13 +19,9 @@ QUESTIONS = list(questions(PAGE.read_text(encoding="utf-8")))
 def corpus(endpoints):
     """A ledger of its own with the page's photos; the next test of another file finds none."""
     with Database(endpoints.database_url, "docs") as database:
-        with database.transaction() as connection:
-            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE; DROP TABLE IF EXISTS alembic_version"))
-        migrate(database)
+        make_empty(database)
         fill(database)
         yield database
-        with database.transaction() as connection:
-            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE; DROP TABLE IF EXISTS alembic_version"))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from api import auth
 from api.access import sessions
 from api.access.limits import address_of
+from api.addresses import leaves
 from api.app import create_app
 from api.auth import BUNDLES, OPEN, PUBLIC, TENANT_WIDE, PhotoDesk, Principal, Scope, not_guarded
 from api.errors import Problem
@@ -32,7 +33,7 @@ def made(**settings: object) -> FastAPI:
 def test_every_route_is_public_with_a_reason_or_needs_a_scope() -> None:
     app = made()
     assert list(not_guarded(app)) == []
-    addresses = {route.path for route in auth._leaves(app.router.routes)}
+    addresses = {route.path for route in leaves(app.router.routes)}
     assert addresses >= PUBLIC.keys()  # what is named there exists
     assert {"/v1/jobs", "/v1/photos/{photo_id}/thumbnail", "/u/{user:anything}"} <= addresses - PUBLIC.keys()
     assert all(PUBLIC.values())
@@ -42,7 +43,7 @@ def test_whoever_has_no_key_is_refused_at_every_route_that_is_not_public() -> No
     """Without a database: nothing at all is asked of it."""
     app, asked = made(), 0
     client = TestClient(app, base_url="http://127.0.0.1")
-    for route in auth._leaves(app.router.routes):
+    for route in leaves(app.router.routes):
         if route.path in PUBLIC:
             continue
         for method in route.methods:
