@@ -17,7 +17,9 @@ def cacheable(
     """The body, or 304 where `If-None-Match` names it."""
     data = body.encode() if isinstance(body, str) else body
     etag = _etag(data)
-    return unchanged(request, etag, vary, cache_control) or answered(data, media_type, etag, vary, cache_control)
+    if _matches(request, etag, "*"):
+        return Response(status_code=304, headers=_headers(etag, cache_control, vary))
+    return answered(data, media_type, etag, vary, cache_control)
 
 
 def stamped(*parts: object) -> str:
@@ -29,8 +31,11 @@ def stamped(*parts: object) -> str:
 
 
 def unchanged(request: Request, etag: str, vary: str = "", cache_control: str = PRIVATE) -> Response | None:
-    """304 where whoever asks has the answer of this ETag already: before anything is read. None: make the answer."""
-    if not _matches(request.headers.get("if-none-match", ""), etag):
+    """304 where whoever asks has the answer of this ETag already: before anything is read. None: make the answer.
+
+    Whether there is one at all is not known yet, so `If-None-Match: *` does not count here.
+    """
+    if not _matches(request, etag):
         return None
     return Response(status_code=304, headers=_headers(etag, cache_control, vary))
 
@@ -49,10 +54,10 @@ def _headers(etag: str, cache_control: str, vary: str) -> dict[str, str]:
     return {"ETag": etag, "Cache-Control": cache_control, "Vary": varying}
 
 
-def _matches(if_none_match: str, etag: str) -> bool:
-    """RFC 9110, 13.1.2: the comparison is weak."""
-    known = [each.strip().removeprefix("W/") for each in if_none_match.split(",")]
-    return "*" in known or etag in known
+def _matches(request: Request, *etags: str) -> bool:
+    """Whether `If-None-Match` names one of these. RFC 9110, 13.1.2: the comparison is weak."""
+    known = request.headers.get("if-none-match", "").split(",")
+    return any(each.strip().removeprefix("W/") in etags for each in known)
 
 
 def preferred(accept: str, offered: tuple[str, ...]) -> str:

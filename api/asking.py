@@ -60,8 +60,10 @@ Wnid = Annotated[str, BeforeValidator(_wnid), WithJsonSchema({"type": "string", 
 Under = Annotated[Wnid | None, Query(description="a synset id: what lies inside of that category")]
 Most = Annotated[int, Query(ge=1, le=100, description="categories per list, at most")]
 PageSize = Annotated[int, Query(ge=1, le=MOST_PAGE, description="entries on a page, at most")]
-User = Annotated[str, Path(min_length=1, description="the user's name, percent-encoded")]
+User = Annotated[str, Path(min_length=1, description="the user's name; in an address, a slash in it is %2F")]
 PageToken = Annotated[str | None, Query(description="next_page_token of the page before")]
+
+NAMELIKE = r"^[^\x00]*$"  # what a name may hold; the database would not even take the question
 
 PERIOD_PARAMETERS = ("from", "to")
 PROFILE_PARAMETERS = ("k", "depth", "unit", *PERIOD_PARAMETERS, "as_of", "model", "under")

@@ -202,7 +202,7 @@ def needs(*scopes: Scope) -> Any:  # noqa: ANN401 - FastAPI's own type for depen
     """A dependency: the desk of a principal who has all of these scopes."""
 
     async def desk(request: Request, _described: Annotated[object, Security(_BEARER)] = None) -> Desk:
-        principal = await principal_of(request)
+        principal = request.state.principal = await principal_of(request)
         services = services_of(request)
         services.throttle.spend(address_of(request) if principal.key_id is None else f"key {principal.key_id}")
         _check_scopes(principal, scopes)

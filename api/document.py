@@ -82,6 +82,10 @@ EXAMPLES: Json = {
     "under": "n00015388",
     "name": "crane",
     "idempotency-key": "nightly-2026-10-07",
+    "from": "2026-02",
+    "to": "2026-03",
+    "base": "efficientnet-lite0",
+    "head": "efficientnet-lite1",
 }
 
 

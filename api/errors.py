@@ -201,7 +201,8 @@ def respond(request: Request, error: Exception) -> Response:
     if not request.url.path.startswith("/v1/") and "text/html" in request.headers.get("accept", ""):
         if isinstance(problem, SignInNeeded):
             return Response(status_code=HTTPStatus.SEE_OTHER, headers={**headers, "Location": _sign_in(request)})
-        html = page("error.html", problem=problem, request_id=request.state.request_id)
+        principal = getattr(request.state, "principal", None)  # None: nobody is known to ask
+        html = page("error.html", problem=problem, request_id=request.state.request_id, principal=principal)
         return Response(html, problem.status, headers, "text/html; charset=utf-8")
     body = {
         "type": "about:blank",

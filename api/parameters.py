@@ -12,9 +12,12 @@ from api.names import in_path, named
 
 
 class AnythingConvertor(Convertor[str]):
-    """A name in a path, which may hold slashes and line breaks: users are named by whoever wrote the bucket."""
+    """A name in a path, which may hold slashes and line breaks: users are named by whoever wrote the bucket.
 
-    regex = "(?s:.+)"
+    What no name can hold is at no address: the database would not even take the question.
+    """
+
+    regex = r"[^\x00]+"
 
     def convert(self, value: str) -> str:
         """The name that is meant."""

@@ -1,8 +1,8 @@
 """Colours of the cells: one hue per family of categories, the same for every user.
 
 The hues are the qualitative scheme "muted" of Paul Tol (Colour Schemes, SRON/EPS/TN/09-002), made to be told apart
-with any common form of colour blindness. Each has two further tints for the second and third category of a family;
-they were searched for so that any two of the 29 colours here stay apart also for readers without red or green cones
+with any common form of colour blindness. Each has three further tints for the second to fourth category of a family;
+they were searched for so that any two of the 38 colours here stay apart also for readers without red or green cones
 (5 or more of 100 in Oklab, as simulated by G. M. Machado, M. M. Oliveira, L. A. F. Fernandes, "A Physiologically-based
 Model for Simulation of Color Vision Deficiency", IEEE TVCG 15, 2009; a test does the same). Lighter and darker alone
 would not do: a pink and a pale green of one lightness are one colour to them.
@@ -22,19 +22,20 @@ from pipeline.profile import Cell
 ROSE, INDIGO, SAND, GREEN, CYAN = "#cc6677", "#332288", "#ddcc77", "#117733", "#88ccee"
 WINE, TEAL, OLIVE, PURPLE = "#882255", "#44aa99", "#999933", "#aa4499"
 
-#: By hue its name, and the fills of the first, second and third cell that have it; a fourth begins anew.
+#: By hue its name, and the fills of the first to fourth cell that have it; a fifth begins anew.
 TINTS = {
-    ROSE: ("rose", ROSE, "#925969", "#7b1c2f"),
-    INDIGO: ("indigo", INDIGO, "#9d99fe", "#5044a4"),
-    SAND: ("sand", SAND, "#858117", "#5e5300"),
-    GREEN: ("green", GREEN, "#c3ecb8", "#88b87d"),
-    CYAN: ("cyan", CYAN, "#afddff", "#155375"),
-    WINE: ("wine", WINE, "#e67fb8", "#68033e"),
-    TEAL: ("teal", TEAL, "#addaca", "#279481"),
-    OLIVE: ("olive", OLIVE, "#b3af34", "#383c00"),
-    PURPLE: ("purple", PURPLE, "#b567b7", "#5e0b5d"),
+    ROSE: ("rose", ROSE, "#925969", "#7b1c2f", "#44000c"),
+    INDIGO: ("indigo", INDIGO, "#9d99fe", "#5044a4", "#9480e4"),
+    SAND: ("sand", SAND, "#858117", "#5e5300", "#e0e888"),
+    GREEN: ("green", GREEN, "#c3ecb8", "#88b87d", "#b4c89c"),
+    CYAN: ("cyan", CYAN, "#afddff", "#155375", "#70b0dc"),
+    WINE: ("wine", WINE, "#e67fb8", "#68033e", "#380434"),
+    TEAL: ("teal", TEAL, "#addaca", "#279481", "#209058"),
+    OLIVE: ("olive", OLIVE, "#b3af34", "#383c00", "#f8f86c"),
+    PURPLE: ("purple", PURPLE, "#b567b7", "#5e0b5d", "#a448dc"),
 }
 HUES = tuple(TINTS)
+TINTS_EACH = 4
 
 #: Families by synset id; the narrowest that holds a category gives its hue, else one is drawn from the broadest's id.
 FAMILIES = {
@@ -76,7 +77,7 @@ class Paint:
 
 
 def paints(cells: Sequence[Cell]) -> list[Paint]:
-    """By cell. Cells of one family have one hue, in up to three tints."""
+    """By cell. Cells of one family have one hue, in up to four tints."""
     seen: Counter[str] = Counter()
     found = []
     for cell in cells:
@@ -103,7 +104,7 @@ def diverging(difference: float) -> Paint:
 
 def style_sheet() -> str:
     """All paints as classes that set --fill, --on and --rim; api/pages/static/palette.css holds it."""
-    tints = [_tint(hue, number) for hue in HUES for number in range(3)]
+    tints = [_tint(hue, number) for hue in HUES for number in range(TINTS_EACH)]
     apart = [_paint(f"apart-{step}", fill) for step, fill in enumerate(DIVERGING)]
     light = [*tints, _paint("other", OTHER), _paint("unsure", UNSURE), *apart]
     dark = [_paint("other", OTHER_AT_NIGHT), _paint("unsure", UNSURE_AT_NIGHT)]

@@ -19,6 +19,7 @@ COMPRESSED_BYTES = 1000  # smaller answers fit into a packet as they are
 COMPRESSION = 5  # of 9: half of the time of the highest, for a few percent of the bytes
 BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 JSON, FORM = "application/json", "application/x-www-form-urlencoded"
+MOST_DIGITS = 19  # of a length; more of them are not even counted
 IPV6_NETWORK_BITS = 64  # what one customer is given at least
 _ENCODED = '-gzip"'  # how the ETag of a compressed answer ends: other bytes need another one
 
@@ -74,7 +75,7 @@ class Bodies:
     def _check_declared(self, request: Request) -> None:
         """A Problem for what the headers say already."""
         length = request.headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._most_bytes:
+        if length.isdecimal() and (len(length) > MOST_DIGITS or int(length) > self._most_bytes):
             raise self._too_large()
         if length == "0" and "transfer-encoding" not in request.headers:
             return

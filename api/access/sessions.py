@@ -59,12 +59,20 @@ def check_origin(request: Request, *, by_cookie: bool) -> None:
     if site is not None:
         fine = site in ("same-origin", "none")
     elif origin is not None:
-        fine = urlsplit(origin).netloc.lower() == request.headers.get("host", "").lower() != ""
+        fine = _host_of(origin) == request.headers.get("host", "").lower() != ""
     else:
         fine = not by_cookie
     if not fine:
         detail = "This came from a page of another site, which may not change anything here."
         raise Problem(HTTPStatus.FORBIDDEN, "cross_site", detail)
+
+
+def _host_of(origin: str) -> str:
+    """The host and port that an origin names; empty where it names none."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets that are no address; anybody may send anything
+        return ""
 
 
 def local(address: str) -> str:

@@ -95,6 +95,8 @@ class OutputIn(_Asked):
 class JobIn(_Asked):
     """A job, as `pictograph tag` takes it. Either `source` or `manifest`."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"source": "ledger:user:ann", "dry_run": True}]})
+
     source: Address | None = Field(
         default=None, description="s3://bucket/prefix/; or ledger:photos, ledger:user:NAME, ledger:job:NUMBER"
     )

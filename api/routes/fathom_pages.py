@@ -124,7 +124,7 @@ def category(
         "category.html",
         principal=desk.principal,
         found=found,
-        common=everyday(found.path, taxonomy_of(found.model)),
+        common=everyday((ref.wnid for ref in found.path), taxonomy_of(found.model)),
         shots=listed.shots,
         sorts=SORTS,
         chosen=sort,

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from api.answers import answered, cacheable, preferred, stamped, unchanged
 from api.asking import (
+    NAMELIKE,
     PAGE,
     PAGE_PARAMETERS,
     PHOTOS_PARAMETERS,
@@ -21,15 +22,16 @@ from api.asking import (
     User,
     UserPhotosAsked,
 )
-from api.auth import ProfileDesk, RefreshDesk
+from api.auth import ProfileDesk, RefreshDesk, Scope
+from api.names import encoded
 from api.parameters import only
-from api.schemas.profiles import MonthsOut, OwnPhotosOut, ProfileOut, RefreshOut, UsersOut
+from api.schemas.profiles import MonthsOut, OwnPhotosOut, ProfileOut, RefreshingOut, RefreshOut, UsersOut
 from api.services import active_model
 from api.tokens import invalid, next_link, opened, seal
 from api.views import profiles
 from api.views.profiles import EDITION, UserProfile
 from pipeline import treemap
-from pipeline.ledger.refresh import refresh
+from pipeline.ledger.refresh import refresh, standing
 from pipeline.png import SCALE, png
 from pipeline.sources.allowed import Allowed
 from pipeline.store import queries
@@ -72,7 +74,9 @@ def list_users(
     page_size: PageSize = PAGE,
     page_token: PageToken = None,
     limit: Annotated[int | None, Query(ge=1, le=500, deprecated=True, description="an older name of page_size")] = None,
-    after: Annotated[str, Query(deprecated=True, description="an older form of page_token: a name")] = "",
+    after: Annotated[
+        str, Query(deprecated=True, pattern=NAMELIKE, description="an older form of page_token: a name")
+    ] = "",
 ) -> Response:
     """Users in the byte order of their names."""
     size, behind = limit or page_size, _name(opened(request, page_token)) if page_token else after
@@ -203,7 +207,7 @@ def refresh_user(desk: RefreshDesk, user: User) -> Response:
     """Have the user's new photos tagged now, ahead of bulk work; while that goes on, asking again is the same job.
 
     What the ledger knows is one job. Where an earlier listing has met the user's photos, what is new at their place is
-    another. Jobs are read by principals who see everybody's.
+    another. Jobs are read by principals who see everybody's; how far it is, is told to all who may ask for it.
     """
     with desk.transaction() as connection:
         profiles.known_user(connection, user)
@@ -211,4 +215,15 @@ def refresh_user(desk: RefreshDesk, user: User) -> Response:
     with desk.refreshing(user) as connection:
         found = refresh(connection, user, model_id, Allowed.of(desk.services.settings))
     body = RefreshOut.of(user, found).model_dump_json()
-    return Response(body, HTTPStatus.ACCEPTED, {"Location": f"/v1/jobs/{found.job_id}", "Retry-After": "5"}, JSON)
+    sees_jobs = desk.principal.user is None and desk.principal.may(Scope.JOB_READ)
+    place = f"/v1/jobs/{found.job_id}" if sees_jobs else f"/v1/users/{encoded(user)}:refresh"
+    return Response(body, HTTPStatus.ACCEPTED, {"Location": place, "Retry-After": "5"}, JSON)
+
+
+@router.get("/{user:anything}:refresh", response_model=RefreshingOut, operation_id="get_refresh", dependencies=[only()])
+def get_refresh(request: Request, desk: RefreshDesk, user: User) -> Response:
+    """How far it is that the user's new photos are tagged, as it was asked for last."""
+    with desk.transaction() as connection:
+        profiles.known_user(connection, user)
+        found = standing(connection, user)
+    return cacheable(request, RefreshingOut.of(user, found).model_dump_json(), JSON)

@@ -23,11 +23,13 @@ from api.routes.fathom_pages import HTML, LARGEST_ID, LONGEST_WORD, PhotoId, in_
 from api.tokens import invalid, opened, seal
 from api.views import categories, review, verdicts
 from api.views.categories import Sense
+from pipeline.verdicts import Kind
 
 router = APIRouter(include_in_schema=False)
 
 COMING = 6  # photos shown of those that come next
 MOST_NODES = 12  # categories that one press of a button speaks of
+TAKEN_BACK = "Taken back."
 
 Verdict = Literal["confirm", "reject", "generalise", "undo"]
 Said = Annotated[Verdict, Form()]
@@ -44,11 +46,15 @@ class Spoken:
     words: str
     wnids: tuple[str, ...]  # what it was said of; empty: there is nothing to take back
     back: str  # the token of the page on which the photo was asked about
+    replaced: tuple[tuple[str, Kind, str], ...]  # what held before and holds no more: of what, what, and who said it
 
     @classmethod
-    def of(cls, photo_id: int, words: str, wnids: Sequence[str], back: str) -> "Spoken":
+    def of(
+        cls, photo_id: int, words: str, wnids: Sequence[str], back: str, replaced: Sequence[tuple[str, Kind, str]]
+    ) -> "Spoken":
         """What was said, as a token holds it."""
-        return cls(photo_id=photo_id, words=words, wnids=tuple(wnids), back=back)
+        before = tuple((wnid, kind, by) for wnid, kind, by in replaced)
+        return cls(photo_id=photo_id, words=words, wnids=tuple(wnids), back=back, replaced=before)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +91,7 @@ class Place:
 def judge(desk: VerdictDesk, photo_id: PhotoId, verdict: Said, node: Node) -> Response:
     """Say something of a photo's category, or take it back; leads back to the photo."""
     with desk.transaction() as connection:
-        (about,) = _say(connection, desk, photo_id, verdict, [node])
+        ((about,), _) = _say(connection, desk, photo_id, verdict, [node])
     return RedirectResponse(f"/p/{photo_id}?said={about}", HTTPStatus.SEE_OTHER)
 
 
@@ -107,6 +113,7 @@ def look(
         item=found.items[0] if found.items else None,
         coming=coming,
         position=Place(position=place.position).token(request) if place.position is not None else "",
+        here=page_token,
         skip=None if found.after is None else _address(request, Place(position=found.after)),
         told=place.spoken,
         word=place.word,
@@ -127,6 +134,8 @@ def say(
 ) -> Response:
     """Say something of the photo that was asked about; leads to the next one. After `undo`: to the same again."""
     place = Place.of(request, here)
+    if verdict == "undo" and place.spoken is not None:
+        return _undone(request, desk, place.spoken)
     word = " ".join(word.split())
     nodes = list(node) or [sense.wnid for sense in _senses(desk, word, exact=True)]
     if not nodes and not word:
@@ -135,25 +144,39 @@ def say(
     if not node and len(nodes) != 1:
         return _to(request, Place(position=place.position, word=word))
     with desk.transaction() as connection:
-        about = _say(connection, desk, photo, verdict, nodes)
+        about, replaced = _say(connection, desk, photo, verdict, nodes)
         words = _words(connection, photo, verdict, about)
-    spoken = Spoken(photo_id=photo, words=words, wnids=() if verdict == "undo" else tuple(about), back=here)
+    spoken = Spoken.of(photo, words, () if verdict == "undo" else about, here, replaced)
     return _to(request, Place(position=place.position, spoken=spoken))
 
 
-def _say(connection: Connection, desk: Desk, photo_id: int, verdict: Verdict, nodes: Sequence[str]) -> list[str]:
-    """Give verdicts, or take them back; returns the categories they are then about."""
+def _undone(request: Request, desk: Desk, spoken: Spoken) -> Response:
+    """Take back what was just said, and let hold again what held before; leads to the same photo again."""
+    with desk.transaction() as connection:
+        _say(connection, desk, spoken.photo_id, "undo", spoken.wnids)
+        for wnid, kind, by in spoken.replaced:
+            verdicts.give(connection, spoken.photo_id, wnid, kind, by=by)
+    told = Spoken.of(spoken.photo_id, TAKEN_BACK, (), "", ())
+    return _to(request, Place(position=Place.of(request, spoken.back).position, spoken=told))
+
+
+def _say(
+    connection: Connection, desk: Desk, photo_id: int, verdict: Verdict, nodes: Sequence[str]
+) -> tuple[list[str], list[tuple[str, Kind, str]]]:
+    """Give verdicts, or take them back; returns the categories they are then about, and what they replaced."""
     if verdict == "undo":
         for node in nodes:
             verdicts.take_back(connection, photo_id, node)
-        return list(nodes)
+        return list(nodes), []
     given = [verdicts.give(connection, photo_id, node, verdict, by=desk.principal.name) for node in nodes]
-    return list(dict.fromkeys(each.verdict.wnid for each in given))
+    about = list(dict.fromkeys(each.verdict.wnid for each in given))
+    replaced = [(old.wnid, old.verdict, old.given_by) for each in given for old in each.replaced]
+    return about, replaced
 
 
 def _words(connection: Connection, photo_id: int, verdict: Verdict, about: Sequence[str]) -> str:
     if verdict == "undo":
-        return "Taken back."
+        return TAKEN_BACK
     names = {each.wnid: each.name for each in verdicts.of_photo(connection, photo_id).verdicts}
     return f"Noted: {in_words(verdict, [names.get(wnid, wnid) for wnid in about])}."
 

@@ -10,11 +10,12 @@ from fastapi.responses import RedirectResponse
 from sqlalchemy import Connection
 
 from api.answers import answered, cacheable, unchanged
+from api.asking import NAMELIKE
 from api.auth import Principal, ProfileDesk
 from api.errors import Problem, not_found
 from api.names import encoded, named
 from api.pages import mosaic
-from api.pages.look import CHOICES, Look, bars, within
+from api.pages.look import CHOICES, Look, bars, following, within
 from api.pages.render import PAGES, page
 from api.pages.steps import everyday
 from api.parameters import only
@@ -34,7 +35,7 @@ NEWEST_SHOWN = 24
 
 
 @router.get("/people", dependencies=[only("after")])
-def people(request: Request, desk: ProfileDesk, after: str = "") -> Response:
+def people(request: Request, desk: ProfileDesk, after: Annotated[str, Query(pattern=NAMELIKE)] = "") -> Response:
     """Everyone, each with a small treemap."""
     with desk.transaction() as connection:
         found = queries.users(connection, active_model(connection).model_id, USERS_PER_PAGE + 1, after)
@@ -74,9 +75,11 @@ def _month(name: str, given: str) -> date | None:
     if not given:
         return None
     try:
-        return date.fromisoformat(f"{given}-01")
-    except ValueError:
+        month = date.fromisoformat(f"{given}-01")
+        following(month)
+    except ValueError:  # or there is none after it, in which its files would end
         raise _refused(name, f"{name} is a month, such as 2025-01, and not {given!r}.") from None
+    return month
 
 
 def _refused(name: str, detail: str) -> Problem:
@@ -103,7 +106,7 @@ def _pictograph(connection: Connection, look: Look, principal: Principal) -> str
     tiles = mosaic.tiles(found.profile, profiles.covers(connection, found))
     look = within(look, months)
     trail = profiles.trail(found)
-    common = everyday(trail, found.taxonomy)
+    common = everyday((ref.wnid for ref in trail), found.taxonomy)
     return page(
         "user.html",
         found=found,

@@ -219,9 +219,11 @@ class ExplanationOut(BaseModel):
 class VerdictIn(BaseModel):
     """What is to be said of a category of a photo."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"node": "n02084071", "verdict": "confirm"}]}
+    )
 
-    node: str = Field(pattern=r"^n\d{8}$", description="synset id; /v1/categories?name= resolves names")
+    node: str = Field(pattern=r"^n[0-9]{8}$", description="synset id; /v1/categories?name= resolves names")
     verdict: Kind = Field(
         description="confirm: the photo shows it, and so all above it; reject: it does not, nor anything below it; "
         "generalise: it shows some kind of it, and the headline shown now is wrong if it lies below"

@@ -10,7 +10,7 @@ from api.schemas.versions import Versions
 from api.views.comparisons import Compared, Period, Side
 from api.views.profiles import PhotoPage, UserProfile
 from pipeline.compare import ComparedCategory
-from pipeline.ledger.refresh import Refresh
+from pipeline.ledger.refresh import Refresh, Refreshing
 from pipeline.profile import Cell, Unit
 from pipeline.records import WHOLE
 from pipeline.side_by_side import SharedCell
@@ -202,6 +202,26 @@ class RefreshOut(BaseModel):
     def of(cls, user: str, found: Refresh) -> "RefreshOut":
         """The answer for what was asked for."""
         return cls(user=user, job_id=found.job_id, listing_job_id=found.listing_job_id, submitted=found.submitted)
+
+
+class RefreshingOut(BaseModel):
+    """How far it is that a user's new photos are looked at."""
+
+    user: str
+    state: Literal["never", "running", "ended"] = Field(description="never: nobody asked for it")
+    asked_at: datetime | None
+    finished_at: datetime | None
+    tagged: int = Field(description="photos that were looked at, also those of which nothing is certain")
+    failed: int
+    waiting: int = Field(description="photos that are met and not looked at yet; more come while the place is listed")
+
+    @classmethod
+    def of(cls, user: str, found: Refreshing | None) -> "RefreshingOut":
+        """The answer for how it stands; None: nobody asked for it."""
+        if found is None:
+            return cls(user=user, state="never", asked_at=None, finished_at=None, tagged=0, failed=0, waiting=0)
+        same = {name: getattr(found, name) for name in ("asked_at", "finished_at", "tagged", "failed", "waiting")}
+        return cls(user=user, state="running" if found.going_on else "ended", **same)
 
 
 # ---- two side by side

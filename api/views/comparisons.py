@@ -237,7 +237,7 @@ def _months_earlier(moment: datetime, months: int) -> datetime:
 def in_words(period: Period) -> str:
     """A period as people read it: whole months and days by their names, the last one included."""
     since, until = period.since, period.until
-    if since is None:
+    if since is None or since == until:  # nothing lies before the year 1
         return "all time" if until is None else f"before {_moment(until)}"
     if until is None:
         return f"since {_moment(since)}"

@@ -6,9 +6,11 @@ Laws
    alone, for that user alone. Both are under the rules of that earlier job.
 2. Such a listing subtracts nothing: whoever is impatient should not lose photos by it.
 3. While a job of these goes on, asking again is answered with it. Two who ask at the same time wait for each other.
+4. Whoever may ask may also see how far it is, without seeing any other job.
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection, text
 
@@ -16,7 +18,7 @@ from pipeline.address import as_folder, parse_uri
 from pipeline.errors import ConfigurationError, SourceError
 from pipeline.ledger import jobs, selection
 from pipeline.ledger.requests import JobRequest, Scope
-from pipeline.records import JobState
+from pipeline.records import ItemState, JobState
 from pipeline.sources.allowed import LOCAL, Allowed
 from pipeline.sources.rules import Rules
 from pipeline.sources.user_rule import UserRule
@@ -34,6 +36,18 @@ class Refresh:
     job_id: int  # over the photos that the ledger knows
     listing_job_id: int | None  # over the user's place; None: it is not known
     submitted: bool  # whether one of them is new; else all went on already
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refreshing:
+    """How far the newest jobs over a user's new photos are, taken together."""
+
+    going_on: bool
+    asked_at: datetime
+    finished_at: datetime | None  # None: they go on
+    tagged: int
+    failed: int
+    waiting: int  # photos that are met and not looked at yet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,6 +115,33 @@ def _submitted(connection: Connection, request: JobRequest, model_id: int) -> tu
     values = {"kind": request.kind, "source": request.source, "user": request.fixed_user, "model": model_id}
     going_on: int | None = connection.execute(text(_GOES_ON), values).scalar()
     return (going_on, False) if going_on is not None else (jobs.submit(connection, request, model_id), True)
+
+
+_ASKED = f"""
+SELECT max(job_id) FROM core.job
+WHERE scope = '{Scope.MISSING}' AND priority = {URGENT} AND kind = '{selection.KIND}' AND source = :source
+UNION ALL
+SELECT max(job_id) FROM core.job
+WHERE scope = '{Scope.MISSING}' AND priority = {URGENT} AND kind IN ('s3', 'folder') AND fixed_user = :user
+  AND keep_missing"""
+
+
+def standing(connection: Connection, user: str) -> Refreshing | None:
+    """How far it is that the user's new photos are looked at; None: nobody asked for that."""
+    asked = connection.execute(text(_ASKED), {"source": f"{selection.USER}:{user}", "user": user}).scalars()
+    found = [jobs.find(connection, job_id) for job_id in asked if job_id is not None]
+    if not found:
+        return None
+    ends = [job.finished_at for job in found if job.finished_at is not None]
+    going_on = len(ends) < len(found)
+    return Refreshing(
+        going_on=going_on,
+        asked_at=max(job.created_at for job in found),
+        finished_at=None if going_on else max(ends),
+        tagged=sum(job.tagged for job in found),
+        failed=sum(job.count(ItemState.FAILED) for job in found),
+        waiting=sum(job.waiting for job in found),
+    )
 
 
 # ---- the user's place

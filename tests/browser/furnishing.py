@@ -12,6 +12,7 @@ from pathlib import Path
 from hostile import ADDRESS, FULL, IMAGE, LONG, NAMES, SCRIPT
 from sqlalchemy import Connection, text
 
+from api.auth import BUNDLES
 from api.views import verdicts
 from pipeline.ledger import control, ending, jobs
 from pipeline.ledger.listing import finish_range, record_page
@@ -20,6 +21,7 @@ from pipeline.ledger.users import set_consent
 from pipeline.ledger.work import RANGES
 from pipeline.records import Page, PhotoRef
 from pipeline.sources.folder import local_version
+from pipeline.store import keys
 from pipeline.store.queries import active_model
 from pipeline.store.revisions import touch_models, touch_users
 from pipeline.store.session import Database
@@ -29,16 +31,22 @@ LISTED = 40  # photos of the job that runs
 DAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def furnish(url: str, folder: Path, agreeing: Sequence[str]) -> None:
-    """Strange users, some people's consent, words of strange people, and jobs; `folder` takes the copies."""
+def furnish(url: str, folder: Path, agreeing: Sequence[str]) -> str:
+    """Strange users, some people's consent, words of strange people, and jobs; `folder` takes the copies.
+
+    Returns a key for the first of those who agree.
+    """
     with Database(url, "pictograph browser tests", connections=2) as database, database.transaction() as connection:
         for user in agreeing:
             set_consent(connection, user, True)
         _users(connection, folder)
         _words(connection)
         _jobs(connection)
+        scopes = sorted(BUNDLES["user"])
+        _, key = keys.add(connection, "<b>bold</b> & key", agreeing[0], scopes, by=SCRIPT, seconds=None)
     with Database(url, "pictograph browser tests", connections=1) as database, database.transaction() as connection:
         connection.execute(text("ANALYZE"))
+    return key
 
 
 # ---- users

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from api_helpers import app_of, jpeg
 from job_api_helpers import serving
 from key_helpers import new_key
+from pydantic import SecretStr
 from sqlalchemy import text
 
 from pictograph.stack import Endpoints
@@ -40,8 +41,20 @@ class ApiSite:
 
 
 @contextmanager
-def api_site(endpoints: Endpoints, settings: Settings, decoder: DecodePool) -> Iterator[ApiSite]:
+def api_site(endpoints: Endpoints, decoder: DecodePool) -> Iterator[ApiSite]:
     """A site of one's own; what was in the database and in its bucket before is gone, and so is this afterwards."""
+    settings = Settings(
+        database_url=SecretStr(endpoints.database_url),
+        broker_url=SecretStr(endpoints.broker_url),
+        s3_endpoint_url=endpoints.s3_endpoint_url,
+        s3_access_key_id=endpoints.s3_access_key_id,
+        s3_secret_access_key=SecretStr(endpoints.s3_secret_access_key),
+        api_open=False,
+        api_requests_per_minute=0,
+        api_failures_per_minute=0,
+        sources=("s3://photos",),
+        model="lite",
+    )
     with ExitStack() as stack:
         database = stack.enter_context(Database(endpoints.database_url, "api site"))
         _run(database, EMPTY)
@@ -54,10 +67,7 @@ def api_site(endpoints: Endpoints, settings: Settings, decoder: DecodePool) -> I
         operator = new_key(database, "operator", name="operator")
         ann = new_key(database, "user", user="ann", name="ann's telephone")
         as_api = stack.enter_context(Database(endpoints.database_url, "pictograph api", 8, role=Role.API))
-        closed = settings.model_copy(
-            update={"api_open": False, "api_requests_per_minute": 0, "api_failures_per_minute": 0}
-        )
-        served = stack.enter_context(serving(app_of(closed, as_api, decoder)))
+        served = stack.enter_context(serving(app_of(settings, as_api, decoder)))
         yield ApiSite(url=served.url, operator=operator, ann=ann, database=database)
 
 

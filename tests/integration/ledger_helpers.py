@@ -132,7 +132,7 @@ def _knows_another_taxonomy(database):
 
 
 def empty(database):
-    """Forget everything but the small model."""
+    """Forget everything but the small model and its first decision."""
     with database.transaction() as connection:
         forget(connection)
         others = text("SELECT model_id FROM core.model WHERE fingerprint <> :small")
@@ -141,6 +141,7 @@ def empty(database):
             connection.execute(text("DELETE FROM core.promotion WHERE model_id = :id"), {"id": model_id})
             connection.execute(text("DELETE FROM core.decision WHERE model_id = :id"), {"id": model_id})
             connection.execute(text("DELETE FROM core.model WHERE model_id = :id"), {"id": model_id})
+        connection.execute(text("DELETE FROM core.decision WHERE revision > 1"))
 
 
 @dataclass

@@ -6,7 +6,7 @@ ETags that they hold for the address: 304 must name an answer that is, byte for 
 
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -48,33 +48,37 @@ PUG, DOG, BOAT = "n02110958", "n02084071", "n02858304"
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FEWEST = 2  # so that what one user has is withheld, and what two have is not
 FIRST = 2  # photos of each user
+APART = 15  # days between two photos
 
-_OF_USERS = [
-    f"/v1/users/{user}/{what}"
-    for user in ("ann", "ben")
-    for what in ("profile", "profile.svg?from=2026-01&to=2027-01", f"profile.csv?depth=2&under={DOG}", "months")
-]
-_OF_TWO = [
+#: What is answered by stamps; for who sees everybody's, and for Ann, who consents now and then, as Cleo does.
+EVERYBODYS = (
+    f"/v1/users/ben/profile.csv?depth=2&under={DOG}",
+    "/v1/users/ben/months",
+    "/v1/users/ben/compare/ann.csv",
+    "/u/ben",
+    "/v1/categories?prefix=do",
+    f"/v1/categories/{DOG}",
+    f"/v1/categories/{PUG}/photos?page_size=1",
+    f"/v1/categories/{PUG}/users",
+)
+ANNS = (
+    "/v1/users/ann/profile",
+    "/v1/users/ann/profile.svg?from=2026-01&to=2027-01",
     "/v1/users/ann/profile?unit=moments&as_of=2100-01-01&model=other",
     "/v1/users/ann/profile.png?width=64&height=64",
-    "/v1/users/ann/profile/diff?from=2026-01-01&to=2026-02-01",
+    "/v1/users/ann/profile/diff?from=2026-02-01&to=2026-03-01",
+    "/v1/users/ann/months",
     "/v1/users/ann/compare/cleo",
-    "/v1/users/cleo/compare/ben.csv",
-    "/u/ann",
-    f"/u/cleo?under={DOG}",
+    f"/u/ann?under={DOG}",
     "/compare/ann/cleo",
-]
-_OF_CATEGORIES = [
     "/v1/categories?name=pug",
-    "/v1/categories?prefix=do",
-    f"/v1/categories/{PUG}",
     f"/v1/categories/{DOG}",
     f"/v1/categories/{DOG}/children?page_size=1",
-    f"/v1/categories/{PUG}/photos?page_size=1",
     f"/v1/categories/{DOG}/photos?sort=diverse&page_size=2",
     f"/v1/categories/{BOAT}/photos?sort=newest&min_probability=0.5",
     f"/v1/categories/{PUG}/users",
-]
+)
+OF_PHOTOS = ("", "/tags?include=ancestors", f"/tags/{PUG}/explanation", "/thumbnail?size=96")
 
 
 @dataclass
@@ -97,7 +101,8 @@ class World:
 
     def photo_comes(self, user: str | None = None) -> None:
         number = next(self.numbers)
-        new = ref(f"photo-{number}", user=user or self.chance.choice(USERS))
+        taken = NOON + timedelta(days=APART * number)
+        new = replace(ref(f"photo-{number}", user=user or self.chance.choice(USERS)), modified_at=taken)
         self._list(new)
         if new.key in self.tasks:  # else its user is erased
             self._merge([self._result(new.key, LABELS[number % len(LABELS)])])
@@ -163,7 +168,9 @@ class World:
         self.asker.client.post(f"/v1/photos/{self._a_photo()}/verdicts", json=said, headers=self.asker.headers)
 
     def verdict_withdrawn(self) -> None:
-        for photo_id, wnid in self.ledger.all("SELECT photo_id, wnid FROM core.verdict JOIN core.category USING (node)"):
+        for photo_id, wnid in self.ledger.all(
+            "SELECT photo_id, wnid FROM core.verdict JOIN core.category USING (node)"
+        ):
             self.asker.client.delete(f"/v1/photos/{photo_id}/verdicts/{wnid}", headers=self.asker.headers)
 
     def consents(self) -> None:
@@ -294,30 +301,30 @@ class Asker:
 
     client: TestClient
     headers: dict[str, str]
+    addresses: list[str]
     held: dict[str, dict[str, bytes]] = field(default_factory=dict)  # by address and ETag
+    unchanged: set[str] = field(default_factory=set)  # addresses that once gave 304
 
-    def check(self, addresses: list[str]) -> set[str]:
-        """Ask for all of them, as who holds old answers and as who holds none; which gave 304."""
-        return {address for address in addresses if self._check(address)}
+    def check(self) -> None:
+        """Ask for everything, as who holds old answers and as who holds none."""
+        for address in self.addresses:
+            self._check(address, self.held.setdefault(address, {}))
 
-    def _check(self, address: str) -> bool:
-        held = self.held.setdefault(address, {})
+    def _check(self, address: str, held: dict[str, bytes]) -> None:
         answer = self._get(address, held)
+        assert answer.status_code < 500, (address, answer.text)
         if answer.status_code == 304:
             now = self._get(address, {})
             assert (now.status_code, now.headers.get("etag")) == (200, answer.headers["etag"]), address
             assert now.content == held[answer.headers["etag"]], f"{address} is stale"
-            return True
-        if answer.status_code == 200:
+            self.unchanged.add(address)
+        elif answer.status_code == 200:
             assert answer.headers["etag"] not in held, address
             held[answer.headers["etag"]] = answer.content
-        assert answer.status_code < 500, (address, answer.text)
-        return False
 
     def _get(self, address: str, held: dict[str, bytes]) -> httpx.Response:
         known = {"If-None-Match": ", ".join(held)} if held else {}
-        plain = {"Accept-Encoding": "identity"}
-        return self.client.get(address, headers={**self.headers, **plain, **known})
+        return self.client.get(address, headers={**self.headers, "Accept-Encoding": "identity", **known})
 
 
 @pytest.fixture
@@ -334,7 +341,14 @@ def askers(
         def made(world: World) -> list[Asker]:
             gallery._KEPT.clear()
             secrets = (new_key(world.ledger.database, "operator"), new_key(world.ledger.database, "user", user="ann"))
-            found = [Asker(client, bearer(secret)) for secret in secrets]
+            photos = {user: next(k for k, each in world.refs.items() if each.user == user) for user in ("ben", "cleo")}
+            of_ben, of_cleo = (
+                [f"/v1/photos/{world.tasks[key].photo_id}{what}" for what in OF_PHOTOS] for key in photos.values()
+            )
+            found = [
+                Asker(client, bearer(secrets[0]), [*EVERYBODYS, *of_ben]),
+                Asker(client, bearer(secrets[1]), [*ANNS, *of_cleo]),
+            ]
             world.asker = found[0]
             return found
 
@@ -349,28 +363,16 @@ def world(database: Database) -> Callable[[int], World]:
         empty(database)
         with database.transaction() as connection:
             connection.execute(text("DELETE FROM core.promotion WHERE promotion_id > 1"))
-        found = World(Ledger(database, taxonomy=load()), random.Random(chance))  # noqa: S311 - a test's, no secret
+        found = World(Ledger(database, taxonomy=load()), random.Random(chance))
         found.begin()
         return found
 
     return made
 
 
-def addresses(world: World) -> list[str]:
-    """Every kind of address that is answered by stamps, for the photos that were there at first."""
-    of_photos = [
-        f"/v1/photos/{task.photo_id}{what}"
-        for task in list(world.tasks.values())[:4]
-        for what in ("", "/tags?include=ancestors", f"/tags/{PUG}/explanation", "/thumbnail?size=96")
-    ]
-    return [*_OF_USERS, *_OF_TWO, *_OF_CATEGORIES, *of_photos]
-
-
-def live(world: World, askers: list[Asker], history: list[str] | tuple[str, ...]) -> set[str]:
-    """Take the steps one by one, and ask after each; returns the addresses that were once told that nothing changed."""
-    asked = addresses(world)
-    unchanged: set[str] = set()
-    for step in ["", *history]:
+def live(world: World, askers: list[Asker], history: Sequence[str]) -> None:
+    """Take the steps one by one; all ask after each."""
+    for step in ("", *history):
         if step:
             STEPS[step](world)
         world.ledger.execute("""
@@ -380,28 +382,26 @@ def live(world: World, askers: list[Asker], history: list[str] | tuple[str, ...]
             ON CONFLICT (photo_id, side) DO UPDATE SET content_rev = excluded.content_rev, jpeg = excluded.jpeg""")
         try:
             for asker in askers:
-                unchanged |= asker.check(asked)
+                asker.check()
         except AssertionError as stale:
             raise AssertionError(f"after {step or 'the beginning'}: {stale}") from stale
-    return unchanged
 
 
-def test_no_answer_outlives_what_it_says(
-    world: Callable[[int], World], askers: Callable[[World], list[Asker]]
-) -> None:
+def test_no_answer_outlives_what_it_says(world: Callable[[int], World], askers: Callable[[World], list[Asker]]) -> None:
     assert STEPS.keys() - {*HISTORY} == set(), "a step that this history leaves out"
-    first = world(1)
-    unchanged = live(first, askers(first), HISTORY)
-    assert set(addresses(first)) - unchanged == set(), "never told that nothing has changed: is it cached at all?"
+    made = world(1)
+    found = askers(made)
+    live(made, found, HISTORY)
+    assert [set(asker.addresses) - asker.unchanged for asker in found] == [set(), set()], "never cached at all"
 
 
 @hypothesis.settings(
-    max_examples=2,
+    max_examples=1,
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.reuse, hypothesis.Phase.generate],
     suppress_health_check=list(hypothesis.HealthCheck),
 )
 @hypothesis.given(
-    history=st.lists(st.sampled_from(sorted(STEPS)), min_size=8, max_size=12), chance=st.integers(0, 1 << 16)
+    history=st.lists(st.sampled_from(sorted(STEPS)), min_size=8, max_size=8), chance=st.integers(0, 1 << 16)
 )
 def test_no_answer_outlives_what_it_says_whatever_comes_after_what(
     world: Callable[[int], World], askers: Callable[[World], list[Asker]], history: list[str], chance: int

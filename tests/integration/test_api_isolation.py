@@ -99,6 +99,7 @@ TABLE: dict[str, list[str | tuple[str, dict[str, object]]]] = {
     "GET /v1/users/{user:anything}/months": ["/v1/users/ben/months"],
     "GET /v1/users/{user:anything}/photos": ["/v1/users/ben/photos", f"/v1/users/ben/photos?under={PUG}&{SPAN}"],
     "POST /v1/users/{user:anything}:refresh": [("/v1/users/ben:refresh", {})],
+    "GET /v1/users/{user:anything}:refresh": ["/v1/users/ben:refresh"],
     "GET /people": ["/people", "/people?after=ann", "/people?after=ben"],
     "GET /u/{user:anything}": ["/u/ben", f"/u/ben?under={DOG}", "/u/ben?unit=moments&from=2026-01&to=2026-02"],
     "GET /compare": ["/compare?a=ann&b=ben"],

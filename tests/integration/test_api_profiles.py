@@ -220,12 +220,15 @@ def test_new_photos_are_asked_for_once_ahead_of_bulk_work(
     album: Library, client: TestClient, client_as: ClientAs
 ) -> None:
     address = "/v1/users/ada:refresh"
+    assert client.get(address).json()["state"] == "never"
     first = client.post(address)
     assert (first.status_code, first.json()["listing_job_id"], first.json()["submitted"]) == (202, None, True)
     assert first.headers["location"] == f"/v1/jobs/{first.json()['job_id']}"
     again = client_as("ada").post(address)
     assert (again.status_code, again.json()) == (202, {**first.json(), "submitted": False})
-    assert client_as("bob").post(address).status_code == 404
+    assert again.headers["location"] == address  # whoever is bound to a user sees no jobs
+    assert client_as("ada").get(address).json()["state"] == "running"
+    assert client_as("bob").post(address).status_code == client_as("bob").get(address).status_code == 404
     assert client.post("/v1/users/nobody:refresh").status_code == 404
     request = JobRequest(kind="folder", source=str(album.folder), user_rule="{user}/{photo}", fixed_user="ada")
     with album.database.transaction() as connection:
@@ -241,4 +244,7 @@ def test_new_photos_are_asked_for_once_ahead_of_bulk_work(
     assert client.post(address).json() == {**wider, "submitted": False}
     with album.database.transaction() as connection:
         connection.execute(text("UPDATE core.job SET state = 10, finished_at = now()"))
+    ended = client_as("ada").get(address).json()
+    assert (ended["state"], ended["tagged"], ended["waiting"]) == ("ended", 0, 0)
+    assert ended["finished_at"] >= ended["asked_at"]
     assert client.post(address).json()["job_id"] > wider["listing_job_id"]

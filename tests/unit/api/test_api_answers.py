@@ -64,7 +64,7 @@ def test_stamps_differ_by_every_part_and_by_nothing_else() -> None:
     assert all(etag.startswith('"') and etag.endswith('"') for etag in etags)  # strong
 
 
-@pytest.mark.parametrize("known", ["{}", 'W/{}, "other"', "*"])
+@pytest.mark.parametrize("known", ["{}", 'W/{}, "other"'])
 def test_who_has_the_answer_of_a_stamp_gets_304_with_its_headers(known: str) -> None:
     etag = stamped("ann", 7)
     found = unchanged(asking(known.format(etag)), etag, vary="Accept")
@@ -75,7 +75,7 @@ def test_who_has_the_answer_of_a_stamp_gets_304_with_its_headers(known: str) -> 
         assert found.headers[name] == sent.headers[name], name
 
 
-@pytest.mark.parametrize("known", ["", '"other"', stamped("ann", 6), "ann"])
+@pytest.mark.parametrize("known", ["", '"other"', stamped("ann", 6), "ann", "*"])  # *: if there is any, which is open
 def test_who_has_another_answer_gets_this_one(known: str) -> None:
     assert unchanged(asking(known), stamped("ann", 7)) is None
     sent = answered(b"body", "text/plain", stamped("ann", 7))

@@ -166,6 +166,7 @@ def request(method: str = "POST", client: str | None = "127.0.0.1", **headers: s
         ({"origin": "http://here"}, False, False),
         ({"origin": "http://here:80.evil.example"}, False, False),
         ({"origin": "null"}, False, False),
+        ({"origin": "http://["}, False, False),
         ({"origin": ""}, False, False),
     ],
 )

@@ -5,7 +5,8 @@ from fastapi.testclient import TestClient
 from api import errors
 from api.access.hosts import EVERY_NAME, TrustedHosts, name_of, trusted_hosts
 from api.envelope import CONTENT_SECURITY_POLICY, Envelope
-from api.parameters import encoded, only
+from api.names import encoded
+from api.parameters import only
 from pipeline.errors import (
     ConfigurationError,
     LeaseLost,

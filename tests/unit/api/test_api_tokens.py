@@ -12,7 +12,7 @@ from api import errors, parameters, tokens
 from api.envelope import Envelope
 
 POSITION = [0.25, 12, "ann", None]
-assert parameters.encoded  # imported for the convertor that it registers
+assert parameters.AnythingConvertor  # imported for the convertor that it registers
 
 
 def asking(
