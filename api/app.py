@@ -7,6 +7,7 @@ from api.access.hosts import TrustedHosts, trusted_hosts
 from api.access.keyring import Keyring, Secrets
 from api.access.limits import Bodies, Compressed, Throttle
 from api.auth import not_guarded
+from api.drawing import Drawing
 from api.envelope import Envelope
 from api.jobs.watching import Watching
 from api.pages.lasting import Lasting
@@ -50,6 +51,7 @@ def create_app(settings: Settings, database: Database, objects: Objects, decoder
     app.state.services = Services(
         database=database,
         thumbnails=Thumbnails(database, objects, decoder, settings),
+        drawing=Drawing(),
         secrets=Secrets(database),
         keyring=Keyring(database),
         throttle=Throttle(settings.api_requests_per_minute, "too_many_requests", "Too many requests in a minute."),

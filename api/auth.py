@@ -151,7 +151,9 @@ class Desk:
 
     @contextmanager
     def refreshing(self, user: str) -> Iterator[Connection]:
-        """To have the new photos of this user tagged, as the role that submits jobs; see first that they may be seen.
+        """To have the new photos of this user tagged, or see how far that is, as the role that submits jobs.
+
+        See first that the user may be seen.
 
         Raises:
             ConfigurationError: the server's login may not act as that role.

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from api.access.keyring import Keyring, Secrets
 from api.access.limits import Throttle
+from api.drawing import Drawing
 from api.errors import Problem, not_found
 from api.jobs.watching import Watching
 from pipeline.errors import ConfigurationError, PhotoUnreadable
@@ -129,6 +130,7 @@ class Services:
 
     database: Database
     thumbnails: Thumbnails
+    drawing: Drawing
     secrets: Secrets
     keyring: Keyring
     throttle: Throttle  # of all that is asked for

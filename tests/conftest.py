@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from sqlalchemy import text
 
 from pictograph import stack
 from pictograph.stack import Endpoints
@@ -22,6 +23,38 @@ hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_c
 hypothesis.settings.load_profile("untimed")
 
 
+#: Files that take half a minute or more, the longest first. Processes that test side by side share the files of a run:
+#: should one come upon such a file last, the others would have nothing to do meanwhile.
+LONG = (
+    "chaos/test_drills.py",
+    "integration/test_stack.py",
+    "chaos/test_sweep.py",
+    "integration/test_engine.py",
+    "chaos/test_ledger_machine.py",
+    "acceptance/test_models_cli.py",
+    "acceptance/test_bench.py",
+    "acceptance/test_broken_model.py",
+    "acceptance/test_embedded.py",
+    "acceptance/test_rollout.py",
+    "acceptance/test_watchdog.py",
+    "browser/test_pictograph.py",
+    "browser/test_fathom.py",
+    "acceptance/test_infra.py",
+    "acceptance/test_killed_worker.py",
+    "contract/test_fidelity.py",
+    "acceptance/test_tag_options.py",
+    "acceptance/test_named_sources.py",
+    "integration/test_deaths.py",
+    "integration/test_manifests.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first; all else stays as it is."""
+    places = {REPOSITORY / "tests" / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def shared_photos() -> Path:
     """The folder of test photographs; tests that need it are skipped where it is absent."""
@@ -33,8 +66,10 @@ def shared_photos() -> Path:
 
 @pytest.fixture(scope="session")
 def endpoints(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
-    """Real PostgreSQL, Valkey and S3 for the whole run."""
+    """Real PostgreSQL, Valkey and S3 for the whole run. No test kills these: commits need not reach the disk."""
     with stack.open(tmp_path_factory.mktemp("stack")) as found:
+        with Database(found.database_url, "pictograph tests") as database, database.transaction() as connection:
+            connection.execute(text(f"ALTER DATABASE {database.engine.url.database} SET synchronous_commit = off"))
         yield found
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StrictBool, StrictFloat
 
 from pipeline.ledger.requests import Scope
 from pipeline.sources.source import storable
@@ -74,7 +74,7 @@ class RulesIn(_Asked):
     exclude_prefixes: Words = ()
     include_users: Words = ()
     exclude_users: Words = ()
-    need_consent: bool = False
+    need_consent: StrictBool = False
 
 
 class WindowIn(_Asked):
@@ -108,14 +108,14 @@ class JobIn(_Asked):
     scope: Scope = Scope.MISSING
     rules: RulesIn = RulesIn()
     model: Text | None = Field(default=None, max_length=200, description="NAME or NAME@FINGERPRINT; null: the server's")
-    priority: int = Field(default=0, ge=-100, le=100, description="higher goes first")
+    priority: int = Field(default=0, strict=True, ge=-100, le=100, description="higher goes first")
     window: WindowIn | None = None
-    most_failed_share: float | None = Field(default=None, ge=0, le=1, description="above it the job is stopped")
-    keep_missing: bool = Field(default=False, description="keep what is gone from the source")
-    allow_mass_delete: bool = Field(default=False, description="subtract what is gone even if it is more than 20 %")
+    most_failed_share: StrictFloat | None = Field(default=None, ge=0, le=1, description="above it the job is stopped")
+    keep_missing: StrictBool = Field(default=False, description="keep what is gone from the source")
+    allow_mass_delete: StrictBool = Field(default=False, description="subtract what is gone even if it is more than 20 %")
     outputs: tuple[OutputIn, ...] = Field(default=(), max_length=10)
     notify: tuple[Address, ...] = Field(default=(), max_length=10, description="addresses told when it has ended")
-    dry_run: bool = Field(default=False, description="answer with a forecast, and write nothing")
+    dry_run: StrictBool = Field(default=False, description="answer with a forecast, and write nothing")
 
 
 class PauseIn(_Asked):
@@ -128,11 +128,11 @@ class PauseIn(_Asked):
 class ResumeIn(_Asked):
     """How a job is to go on."""
 
-    ignore_window: bool = Field(default=False, description="take its window off the job for good")
+    ignore_window: StrictBool = Field(default=False, description="take its window off the job for good")
 
 
 class RetryIn(_Asked):
     """How failures are to be tried again."""
 
-    everything: bool = Field(default=False, description="also what is corrupt or no image, although its bytes are same")
+    everything: StrictBool = Field(default=False, description="also what is corrupt or no image, although its bytes are same")
     outputs: tuple[OutputIn, ...] = Field(default=(), max_length=10)

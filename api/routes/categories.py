@@ -149,12 +149,12 @@ def _answer(request: Request, desk: Desk, find: Callable[[Connection, Reader], P
     """The answer, or 304 before a tag is read. Where a merge commits in between, its ETag is that of its bytes."""
     reader, signed = Reader.of(desk), signature(request)
     with desk.gallery() as connection:
-        etag = _etag(request, connection, reader, signed)
+        etag = stamp_of(request, connection, reader, signed)
         known = unchanged(request, etag)
         if known is not None:
             return known
         made, following = find(connection, reader)
-        still = _etag(request, connection, reader, signed) == etag
+        still = stamp_of(request, connection, reader, signed) == etag
     token = None if following is None else seal(request, following)
     body = made(token).model_dump_json()
     response = answered(body, JSON, etag) if still else cacheable(request, body, JSON)
@@ -162,8 +162,9 @@ def _answer(request: Request, desk: Desk, find: Callable[[Connection, Reader], P
     return response
 
 
-def _etag(request: Request, connection: Connection, reader: Reader, signed: str) -> str:
+def stamp_of(request: Request, connection: Connection, reader: Reader, *more: object) -> str:
+    """The ETag of an answer to this request; `more`: what else it depends on."""
     stamp = categories.stamp(connection)
     asked = sorted(request.query_params.multi_items())
     rough = overview(connection, stamp).stamp.revision
-    return stamped(EDITION, request.url.path, asked, stamp, rough, reader, signed)
+    return stamped(EDITION, request.url.path, asked, stamp, rough, reader, *more)

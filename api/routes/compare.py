@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 from api.answers import answered, unchanged
 from api.asking import COMPARED_PARAMETERS, DIFF_PARAMETERS, PeriodsCompared, User, UsersCompared
 from api.auth import ProfileDesk
+from api.drawing import Drawing
 from api.parameters import only
-from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content, drawn
+from api.routes.profiles import CSV, JSON, PNG, SUFFIXES, SVG, Pixels, chosen, content
 from api.schemas.profiles import ComparedOut
 from api.views import comparisons
 from api.views.comparisons import Compared
@@ -24,14 +25,16 @@ SIZE = ("width", "height")
 NOTHING: dict[int | str, dict[str, Any]] = {422: {"description": "One of the two has no analysed photos."}}
 
 
-def _bodies(found: Compared, title: str, width: int, height: int) -> dict[str, Callable[[], str | bytes]]:
+def _bodies(
+    found: Compared, title: str, width: int, height: int, drawing: Drawing
+) -> dict[str, Callable[[], str | bytes]]:
     def picture() -> str:
         return compare_map.svg(found.cells, (found.a.name, found.b.name), title, width, height)
 
     return {
         JSON: lambda: ComparedOut.of(found).model_dump_json(by_alias=True),
         SVG: picture,
-        PNG: lambda: drawn(picture(), width, height),
+        PNG: lambda: drawing.png(picture(), width, height),
         CSV: lambda: compare_map.csv(found.cells, found.lists.scored()),
     }
 
@@ -74,7 +77,9 @@ def _compare_route(suffix: str, kind: str | None) -> None:
                 return known
             found = comparisons.compared(connection, a, other, asked, viewer)
         title = f"What {a} and {other} photograph"
-        return answered(_bodies(found, title, width, height)[media_type](), media_type, etag, vary="Accept")
+        return answered(
+            _bodies(found, title, width, height, desk.services.drawing)[media_type](), media_type, etag, vary="Accept"
+        )
 
 
 def _diff_route(suffix: str, kind: str | None) -> None:
@@ -108,7 +113,9 @@ def _diff_route(suffix: str, kind: str | None) -> None:
                 return known
             found = comparisons.changed(connection, user, asked, viewer)
         title = f"What {user} photographs, {found.a.name} and {found.b.name}"
-        return answered(_bodies(found, title, width, height)[media_type](), media_type, etag, vary="Accept")
+        return answered(
+            _bodies(found, title, width, height, desk.services.drawing)[media_type](), media_type, etag, vary="Accept"
+        )
 
 
 for _suffix, _kind in SUFFIXES:

@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.answers import cacheable
+from api.answers import answered, cacheable, unchanged
 from api.auth import CategoryDesk, Desk, PhotoDesk, Scope
-from api.pages.render import page
+from api.pages.render import PAGES, page
 from api.pages.steps import everyday
 from api.parameters import only
+from api.routes.categories import stamp_of
 from api.services import active_model, taxonomy_of
-from api.tokens import following, opened, seal
+from api.tokens import following, opened, seal, signature
 from api.views import categories, photos
 from api.views.naming import Tag
 from api.views.photos import PhotoView
@@ -117,9 +118,15 @@ def category(
     """A category, the kinds of it, and its photos."""
     reader = categories.Reader.of(desk)
     after = opened(request, page_token) if page_token else None
+    rests_on = (signature(request), PAGES, desk.principal)
     with desk.gallery() as connection:
+        etag = stamp_of(request, connection, reader, *rests_on)
+        known = unchanged(request, etag)
+        if known is not None:
+            return known
         found = categories.category(connection, reader, wnid)
         listed = categories.photos(connection, reader, wnid, sort, after, page_size)
+        still = stamp_of(request, connection, reader, *rests_on) == etag
     body = page(
         "category.html",
         principal=desk.principal,
@@ -132,7 +139,7 @@ def category(
         address=_address(request),
         following=None if listed.following is None else following(request, seal(request, listed.following)),
     )
-    return cacheable(request, body, HTML)
+    return answered(body, HTML, etag) if still else cacheable(request, body, HTML)
 
 
 def _address(request: Request) -> str:

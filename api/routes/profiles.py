@@ -1,6 +1,5 @@
 """Users, what they photograph, and their photos."""
 
-import math
 from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
@@ -23,6 +22,7 @@ from api.asking import (
     UserPhotosAsked,
 )
 from api.auth import ProfileDesk, RefreshDesk, Scope
+from api.drawing import Drawing
 from api.names import encoded
 from api.parameters import only
 from api.schemas.profiles import MonthsOut, OwnPhotosOut, ProfileOut, RefreshingOut, RefreshOut, UsersOut
@@ -32,7 +32,6 @@ from api.views import profiles
 from api.views.profiles import EDITION, UserProfile
 from pipeline import treemap
 from pipeline.ledger.refresh import refresh, standing
-from pipeline.png import SCALE, png
 from pipeline.sources.allowed import Allowed
 from pipeline.store import queries
 from pipeline.store.own_photos import Position
@@ -47,8 +46,6 @@ SHAPES = {
     CSV: {"schema": {"type": "string"}},
 }
 SUFFIXES = ((".svg", SVG), (".png", PNG), (".csv", CSV), ("", None))  # None: the Accept header chooses
-
-MOST_PIXELS = 10_000_000  # of a PNG: 40 MB while it is drawn, about a second of work
 
 Pixels = Annotated[
     int, Query(ge=64, le=4096, description="size of the picture; a PNG has twice as many, up to ten million in all")
@@ -99,19 +96,14 @@ def _name(position: list[Any]) -> str:
 # ---- the profile
 
 
-def drawn(svg: str, width: int, height: int) -> bytes:
-    """A picture of that size as PNG, twice as large where that is not too much."""
-    return png(svg, min(SCALE, math.sqrt(MOST_PIXELS / (width * height))))
-
-
-def _bodies(found: UserProfile, width: int, height: int) -> dict[str, Callable[[], str | bytes]]:
+def _bodies(found: UserProfile, width: int, height: int, drawing: Drawing) -> dict[str, Callable[[], str | bytes]]:
     def picture() -> str:
         return treemap.svg(found.profile, f"What {found.user} photographs", width, height)
 
     return {
         JSON: lambda: ProfileOut.of(found).model_dump_json(by_alias=True),
         SVG: picture,
-        PNG: lambda: drawn(picture(), width, height),
+        PNG: lambda: drawing.png(picture(), width, height),
         CSV: lambda: treemap.csv(found.profile),
     }
 
@@ -140,7 +132,8 @@ def _profile_route(suffix: str, kind: str | None) -> None:
             if known is not None:
                 return known
             found = profiles.user_profile(connection, user, asked, stands)
-        return answered(_bodies(found, width, height)[media_type](), media_type, etag, vary="Accept")
+        bodies = _bodies(found, width, height, desk.services.drawing)
+        return answered(bodies[media_type](), media_type, etag, vary="Accept")
 
 
 for _suffix, _kind in SUFFIXES:
@@ -225,5 +218,6 @@ def get_refresh(request: Request, desk: RefreshDesk, user: User) -> Response:
     """How far it is that the user's new photos are tagged, as it was asked for last."""
     with desk.transaction() as connection:
         profiles.known_user(connection, user)
+    with desk.refreshing(user) as connection:  # jobs are nobody's, so whoever is bound to a user sees none
         found = standing(connection, user)
     return cacheable(request, RefreshingOut.of(user, found).model_dump_json(), JSON)

@@ -113,7 +113,7 @@ def look(
         item=found.items[0] if found.items else None,
         coming=coming,
         position=Place(position=place.position).token(request) if place.position is not None else "",
-        here=page_token,
+        standing=page_token,
         skip=None if found.after is None else _address(request, Place(position=found.after)),
         told=place.spoken,
         word=place.word,

@@ -151,7 +151,9 @@ def _compared(
     try:
         made = compare(totals[0], totals[1], ground.background, ground.taxonomy)
     except NothingToCompare as empty:
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "nothing_to_compare", str(empty)) from empty
+        without = next((name for name, found in zip(names, totals, strict=True) if not found), names[0])
+        detail = f"There are no analysed photos of {without}; there is nothing to compare."
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "nothing_to_compare", detail) from empty
     return Compared(
         a=Side(name=names[0], period=spans[0], photos=made.photos_a),
         b=Side(name=names[1], period=spans[1], photos=made.photos_b),

@@ -58,9 +58,10 @@ def consent(
     *,
     as_json: Json = False,
 ) -> None:
-    """Write down whether USER consents. Jobs with `--filter consent` meet only photos of those who do.
+    """Write down whether USER consents. Only photos of those who do are shown to other users.
 
-    What is stored already stays as it is; `pictograph erase` takes it away. A manifest may say otherwise line by line.
+    And only theirs are met by jobs with `--filter consent`. After no, they are shown to nobody else from that moment
+    on; what is stored stays until `pictograph erase` takes it away. A manifest may say otherwise line by line.
     """
     with writing(Role.INGEST) as connection:
         found = ledger.set_consent(connection, user, _ANSWERS[answer])

@@ -25,6 +25,8 @@ from pipeline.settings import PREFIX
 from pipeline.sources.s3 import S3Access
 from pipeline.store.session import Database
 from pipeline.store.totals import differences
+from taxonomy.graph import load
+from tests.schema import make_empty
 
 UPLOADS_AT_ONCE = 8
 REPOSITORY = Path(__file__).parents[2]
@@ -201,11 +203,9 @@ def site(endpoints: Endpoints, tmp_path_factory: pytest.TempPathFactory) -> Iter
         region="us-east-1",
     )
     with Database(endpoints.database_url, "acceptance tests") as database:
-        with database.transaction() as connection:
-            connection.execute(text("DROP SCHEMA IF EXISTS tags, core CASCADE"))
-            connection.execute(text("DROP TABLE IF EXISTS alembic_version"))
+        make_empty(database, but=load())
         made = Site(env=env, logs=tmp_path_factory.mktemp("logs"), database=database, access=access)
-        assert made.run("migrate").returncode == 0
+        assert made.ask("migrate").returncode == 0
         for arguments in (("worker", "ingest"), ("worker", "annotate"), ("redriver",)):
             made.start(*arguments)
         try:

@@ -127,9 +127,10 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture
 def open_page(site: Site, chromium: Browser) -> Iterator[OpenPage]:
-    """`open_page(path, size=DESKTOP, theme="light", script=True, motion=False, base=site.url, status=200) -> Page`.
+    """`open_page(path, size=DESKTOP, theme="light", script=True, motion=False, base=site.url, status=200, later=0) -> Page`.
 
-    What the console says of the page's own status, where that is an error that is expected, is no complaint.
+    What the console says of an error that is expected, of this page (`status`) or of one behind it (`later`), is no
+    complaint.
     """
     complaints: list[str] = []
     contexts: list[BrowserContext] = []
@@ -143,6 +144,7 @@ def open_page(site: Site, chromium: Browser) -> Iterator[OpenPage]:
         motion: bool = False,
         base: str = site.url,
         status: int = 200,
+        later: int = 0,
     ) -> Page:
         context = chromium.new_context(
             base_url=base,
@@ -154,9 +156,7 @@ def open_page(site: Site, chromium: Browser) -> Iterator[OpenPage]:
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(1000 * PAGE_SECONDS)
-        page.on(
-            "console", lambda said: complaints.append(f"{page.url}: {said.text}") if _matters(said, status) else None
-        )
+        page.on("console", lambda said: complaints.extend(_complaint(said, {status, later})))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
         if path:
@@ -171,8 +171,9 @@ def open_page(site: Site, chromium: Browser) -> Iterator[OpenPage]:
     assert complaints == []
 
 
-def _matters(said: ConsoleMessage, status: int) -> bool:
-    return said.type in ("error", "warning") and (status < 400 or f"status of {status}" not in said.text)
+def _complaint(said: ConsoleMessage, expected: set[int]) -> list[str]:
+    told = any(f"status of {status} " in said.text for status in expected)
+    return [f"{said.location}: {said.text}"] if said.type in ("error", "warning") and not told else []
 
 
 @pytest.fixture(scope="session")

@@ -80,11 +80,11 @@ def test_who_has_no_key_is_asked_for_it_and_sees_no_more_than_it_opens(
 ) -> None:
     page = open_page(site.user(), base=site.closed_url)
     expect(page).to_have_url(re.compile("/sign-in"))
-    page = open_page("/sign-in", base=site.closed_url, script=False)
+    page = open_page("/sign-in", base=site.closed_url, script=False, later=401)
     page.get_by_label("Key").fill("no key")
     page.get_by_role("button", name="Sign in").click()
     expect(page.get_by_role("alert")).to_be_visible()
-    page = open_page("/sign-in", base=site.closed_url, status=403)
+    page = open_page("/sign-in", base=site.closed_url, later=403)
     page.get_by_label("Key").fill(site.key)
     page.get_by_role("button", name="Sign in").click()
     expect(page.locator("h1")).to_have_text(site.users[0])

@@ -39,6 +39,10 @@ class ApiSite:
     ann: str  # bound to ann
     database: Database  # as its owner
 
+    def environment(self) -> dict[str, str]:
+        """What the examples of docs/api.md need."""
+        return {"PICTOGRAPH_URL": self.url, "ANN_KEY": self.ann, "OPERATOR_KEY": self.operator}
+
 
 @contextmanager
 def api_site(endpoints: Endpoints, decoder: DecodePool) -> Iterator[ApiSite]:

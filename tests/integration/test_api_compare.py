@@ -86,6 +86,7 @@ def test_periods_of_one_user_are_compared(album: Library, client: TestClient) ->
         assert client.get(f"{diff}?{wrong}").status_code == 400
     empty = client.get(f"{diff}?from=2027-02&to=2027-03")
     assert (empty.status_code, empty.json()["code"]) == (422, "nothing_to_compare")
+    assert empty.json()["detail"] == "There are no analysed photos of February 2027; there is nothing to compare."
 
 
 def test_who_is_bound_compares_only_what_may_be_seen(album: Library, client_as: ClientAs) -> None:

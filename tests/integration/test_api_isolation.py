@@ -32,15 +32,15 @@ SPAN = "from=2026-01-01&to=2026-02-01"
 TABLE: dict[str, list[str | tuple[str, dict[str, object]]]] = {
     # Jobs and models: for nobody who is bound to a user.
     "GET /v1/jobs": ["/v1/jobs", "/v1/jobs?state=running"],
-    "GET /v1/jobs/{job_id}": ["/v1/jobs/{job}", "/v1/jobs/99999"],
-    "GET /v1/jobs/{job_id}/items": ["/v1/jobs/{job}/items?state=failed"],
-    "GET /v1/jobs/{job_id}/why": ["/v1/jobs/{job}/why"],
-    "GET /v1/jobs/{job_id}/events": ["/v1/jobs/{job}/events"],
+    "GET /v1/jobs/{job_id:word}": ["/v1/jobs/{job}", "/v1/jobs/99999"],
+    "GET /v1/jobs/{job_id:word}/items": ["/v1/jobs/{job}/items?state=failed"],
+    "GET /v1/jobs/{job_id:word}/why": ["/v1/jobs/{job}/why"],
+    "GET /v1/jobs/{job_id:word}/events": ["/v1/jobs/{job}/events"],
     "POST /v1/jobs": [("/v1/jobs", {"source": "s3://photos/ben/"}), ("/v1/jobs", {"user": "ben"})],
-    "POST /v1/jobs/{job_id}:retry_failed": [("/v1/jobs/{job}:retry_failed", {})],
-    "POST /v1/jobs/{job_id}:pause": [("/v1/jobs/{job}:pause", {"reason": "mine"})],
-    "POST /v1/jobs/{job_id}:resume": [("/v1/jobs/{job}:resume", {})],
-    "POST /v1/jobs/{job_id}:cancel": [("/v1/jobs/{job}:cancel", {})],
+    "POST /v1/jobs/{job_id:word}:retry_failed": [("/v1/jobs/{job}:retry_failed", {})],
+    "POST /v1/jobs/{job_id:word}:pause": [("/v1/jobs/{job}:pause", {"reason": "mine"})],
+    "POST /v1/jobs/{job_id:word}:resume": [("/v1/jobs/{job}:resume", {})],
+    "POST /v1/jobs/{job_id:word}:cancel": [("/v1/jobs/{job}:cancel", {})],
     "GET /jobs": ["/jobs"],
     "GET /jobs/{job_id}": ["/jobs/{job}"],
     "GET /jobs/{job_id}/photos": ["/jobs/{job}/photos?state=failed"],
@@ -118,7 +118,7 @@ TABLE: dict[str, list[str | tuple[str, dict[str, object]]]] = {
     "GET /c/{wnid}": [f"/c/{PUG}", f"/c/{DOG}?sort=newest", f"/c/{BOAT}"],
 }
 #: What says nothing of anybody, or is asked for without an end.
-ENDLESS = frozenset({"GET /v1/jobs/{job_id}/events"})
+ENDLESS = frozenset({"GET /v1/jobs/{job_id:word}/events"})
 
 
 @dataclass

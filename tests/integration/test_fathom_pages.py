@@ -126,6 +126,7 @@ def test_too_few_people_are_said_so_in_words_and_links_lead_where_one_may_go(
     assert f"/p/{theirs}" in page
     assert 'href="/u/ann"' in page
     assert 'href="/u/ben"' not in page  # his profile is not hers to see
+    assert 'href="/compare/ann/ben"' in page
     assert 'href="/u/ben"' in get(client_as(None), f"/c/{DOG}")
 
 

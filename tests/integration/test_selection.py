@@ -10,6 +10,7 @@ from pipeline.ledger import jobs, redrive, work
 from pipeline.ledger.erase import erase
 from pipeline.ledger.requests import JobRequest, Scope
 from pipeline.ledger.selection import About, check, record_selected
+from pipeline.ledger.users import set_consent
 from pipeline.records import Code, ItemState, Refusal, WorkState
 from pipeline.sources.rules import Rules
 from workers.heart import Heart
@@ -148,7 +149,7 @@ def test_rules_choose_among_the_photos_of_the_ledger(ledger, ledger_settings, ta
     job_id = select(ledger, ledger_settings, "photos", scope=Scope.ALL, rules=rules)
     assert due(ledger, job_id) == {"ann/0.jpg", "ann/1.jpg", "ann/2.jpg", "ann/4.jpg", "ben/1.jpg", "ben/2.jpg"}
     assert ledger.job(job_id).counts[ItemState.EXCLUDED, Code.NOT_CHOSEN] == 4
-    ledger.execute("UPDATE core.app_user SET consent = true WHERE name = 'ann'")
+    ledger.database.run(lambda c: set_consent(c, "ann", True))
     rules = Rules(need_consent=True, include_users=("ann", "ben"))
     job_id = select(ledger, ledger_settings, "photos", scope=Scope.ALL, rules=rules)
     assert due(ledger, job_id) == {r.key for r in REFS if r.user == "ann"}

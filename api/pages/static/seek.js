@@ -72,7 +72,7 @@ class Seeker {
     const alias = begins(each.name) ? undefined : each.aliases.find(begins);
     const above = each.path.length ? `in ${each.path.at(-1).name}: ` : "";
     option.append(
-      element("b", {}, alias ? `${each.name} (${alias})` : each.name), element("span", { class: "count" }, each.withheld ? "too few people" : many),
+      element("b", {}, alias ? `${each.name} (${alias})` : each.name), element("span", { class: "count" }, each.withheld ? "few people" : many),
       element("span", { class: "gloss" }, above + each.gloss),
     );
     return option;
