@@ -42,7 +42,8 @@ check: $(READY)  ## lint, formatting, types and import rules
 	$(BIN)/lint-imports
 
 drills: $(READY)  ## break one thing after the other, also what takes minutes
-	$(BIN)/pytest -q -m "chaos or not chaos" tests/chaos/test_drills.py $(ARGS)
+	CHAOS_EXAMPLES=400 $(BIN)/pytest -q -m "chaos or not chaos" tests/chaos/test_drills.py \
+		tests/chaos/test_ledger_machine.py $(ARGS)
 
 mutants: $(READY)  ## sabotage nine guarantees, one at a time; the tests must notice each
 	$(BIN)/python -m tests.chaos.mutants $(ARGS)

@@ -112,7 +112,9 @@ class JobIn(_Asked):
     window: WindowIn | None = None
     most_failed_share: StrictFloat | None = Field(default=None, ge=0, le=1, description="above it the job is stopped")
     keep_missing: StrictBool = Field(default=False, description="keep what is gone from the source")
-    allow_mass_delete: StrictBool = Field(default=False, description="subtract what is gone even if it is more than 20 %")
+    allow_mass_delete: StrictBool = Field(
+        default=False, description="subtract what is gone even if it is more than 20 %"
+    )
     outputs: tuple[OutputIn, ...] = Field(default=(), max_length=10)
     notify: tuple[Address, ...] = Field(default=(), max_length=10, description="addresses told when it has ended")
     dry_run: StrictBool = Field(default=False, description="answer with a forecast, and write nothing")
@@ -134,5 +136,7 @@ class ResumeIn(_Asked):
 class RetryIn(_Asked):
     """How failures are to be tried again."""
 
-    everything: StrictBool = Field(default=False, description="also what is corrupt or no image, although its bytes are same")
+    everything: StrictBool = Field(
+        default=False, description="also what is corrupt or no image, although its bytes are same"
+    )
     outputs: tuple[OutputIn, ...] = Field(default=(), max_length=10)

@@ -53,6 +53,7 @@ async def sign_out(request: Request) -> Response:
     """Take the session away from this browser."""
     sessions.check_origin(request, by_cookie=True)
     answer = _to("/sign-in")
+    answer.headers["Clear-Site-Data"] = '"cache"'  # nor shall the way back show what was seen
     sessions.drop(answer, request)
     return answer
 

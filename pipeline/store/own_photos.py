@@ -5,6 +5,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from pipeline.records import SEEN
+
 LOOKED_AT = 5_000  # photos per page at most: of a rare category they may lie anywhere
 
 Position = tuple[datetime, int]  # a photo's time and id
@@ -47,6 +49,7 @@ class PhotoList:
     after: Position | None  # where the next one begins; None: this is the last one
 
 
+_SEEN = ", ".join(str(int(code)) for code in sorted(SEEN))  # outcomes; the others say why it could not be
 _BOUNDS = {
     "since": "taken_at >= :since",
     "until": "taken_at < :until",
@@ -57,17 +60,17 @@ SELECT photo_id, key, taken_at FROM core.photo
 WHERE user_id = :user AND gone_at IS NULL {bounds} ORDER BY taken_at DESC, photo_id DESC LIMIT :looked_at"""
 # A headline that policy hides is shown as what stands for it, if the photo carries that and not on account of what is
 # hidden alone.
-_LIST = """
-SELECT p.photo_id, p.key, p.taken_at, r.photo_id IS NOT NULL AS seen, c.wnid, c.name AS headline,
+_LIST = f"""
+SELECT p.photo_id, p.key, p.taken_at, coalesce(r.outcome IN ({_SEEN}), false) AS seen, c.wnid, c.name AS headline,
        r.masses[array_position(r.nodes, c.node)] AS mass
-FROM ({walk}) AS p
+FROM ({{walk}}) AS p
 LEFT JOIN core.photo_result r ON r.model_id = :model AND r.photo_id = p.photo_id
 LEFT JOIN core.model m ON m.model_id = r.model_id
 LEFT JOIN core.active_effect e ON (e.taxonomy_id, e.node) = (m.taxonomy_id, r.headline) AND e.hidden
 LEFT JOIN core.active_effect o ON (o.taxonomy_id, o.node) = (m.taxonomy_id, coalesce(e.shown_as, r.headline))
 LEFT JOIN core.category c ON c.node = coalesce(e.shown_as, r.headline) AND c.node = ANY (r.tags)
     AND NOT coalesce(r.tags && o.owed_to, false)
-{carrying} ORDER BY p.taken_at DESC, p.photo_id DESC LIMIT :limit"""
+{{carrying}} ORDER BY p.taken_at DESC, p.photo_id DESC LIMIT :limit"""
 _CARRYING = """
 JOIN core.taxonomy_category tag ON (tag.taxonomy_id, tag.position) = (m.taxonomy_id, :tag)
 LEFT JOIN core.active_effect t ON (t.taxonomy_id, t.node) = (m.taxonomy_id, tag.node)

@@ -127,7 +127,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture
 def open_page(site: Site, chromium: Browser) -> Iterator[OpenPage]:
-    """`open_page(path, size=DESKTOP, theme="light", script=True, motion=False, base=site.url, status=200, later=0) -> Page`.
+    """Opens a page in a context of its own; nothing its console complains of may be left when the test is over.
 
     What the console says of an error that is expected, of this page (`status`) or of one behind it (`later`), is no
     complaint.

@@ -7,8 +7,9 @@ FROM_STAGING = """FROM (
     SELECT CAST(:model AS smallint) AS model_id, photo_id, NULL::bigint AS old_user, NULL::smallint[] AS old_nodes,
            NULL::smallint[] AS old_masses, NULL::smallint[] AS old_tags, user_id AS new_user, nodes AS new_nodes,
            masses AS new_masses, tags AS new_tags FROM results) AS changed"""
-#: Who has what a merge adds without asking the server.
-ADDED_TO = "CASE WHEN old_user IS NULL AND NOT :twice THEN new_user END"
+#: What a merge tells of each result, and by it whether the totals are added to without asking the server.
+TOLD = "SELECT photo_id, new_user AS user_id, {SLOT} AS slot, "
+ADDED = "old_user IS NULL AND NOT :twice AS added"
 
 MUTANTS = (
     Mutant(
@@ -34,9 +35,13 @@ MUTANTS = (
         changes=(
             Change(
                 file="pipeline/store/merge.py",
-                old=f"), collected AS ({{COLLECT}})\nSELECT photo_id, {ADDED_TO} AS added_to",
-                new='), collected AS ({COLLECT.replace("FROM changed", FROM_STAGING)})\n'
-                "SELECT photo_id, NULL::bigint AS added_to",
+                old=f"), collected AS ({{COLLECT}})\n{TOLD}{ADDED}",
+                new=f'), collected AS ({{COLLECT.replace("FROM changed", FROM_STAGING)}})\n{TOLD}false AS added',
+            ),
+            Change(
+                file="pipeline/store/merge.py",
+                old="apply_delta(connection, None if more else known)",
+                new="apply_delta(connection)",
             ),
             Change(
                 file="pipeline/store/merge.py",

@@ -38,7 +38,7 @@ from tests.chaos.sessions import quick
 from tests.integration import ledger_helpers
 from tests.integration.ledger_helpers import BUCKET, DAY_SECONDS, LEASE_SECONDS, Ledger, page_of, ref
 
-EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("CHAOS_EXAMPLES", "80"))
 SEED = os.environ.get("CHAOS_SEED")
 STEPS = 50
 SHARD_PHOTOS = 2

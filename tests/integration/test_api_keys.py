@@ -103,6 +103,10 @@ def test_a_key_opens_what_its_scopes_say(people: Library, closed: TestClient, da
     # Also where somebody has written more into the row than `keys add` would.
     again = new_key(database, "user", "job.read", user="ada")
     assert told(closed.get("/v1/jobs", headers=bearer(again))) == (403, "forbidden")
+    # A page of an error, too, offers what its reader may do, and nothing else.
+    page = closed.get("/u/nobody", headers={**HTML, **bearer(own)}).text
+    assert ('<a href="/u/ada"' in page, 'href="/jobs"' in page) == (True, False)
+    assert 'href="/jobs"' in closed.get("/u/nobody", headers={**HTML, **bearer(everything)}).text
 
 
 def test_keys_end(

@@ -1,7 +1,7 @@
 // Jobs as they go. Without this module the pages say the same when they are loaded anew.
 
 const LIST_MILLISECONDS = 3000;
-const WHY_MILLISECONDS = 10000;
+const WHY_MILLISECONDS = 5000;
 const SWAP_MILLISECONDS = 4000; // between two fetches of a page whose parts have changed
 const AGAIN_MILLISECONDS = 10000; // after a stream was refused
 
@@ -60,6 +60,7 @@ async function swap(selector) {
 function watch(address) {
   const root = () => document.querySelector("#live");
   let state = root().dataset.state;
+  let listing = null; // whether its source is still being listed; null: nothing was told yet
   let failed = root().querySelector('[data-field="failed"]').textContent;
   let asked = Date.now();
   let swapped = Date.now();
@@ -73,9 +74,12 @@ function watch(address) {
   function told(event) {
     const job = JSON.parse(event.data);
     show(root(), job);
-    if (job.state !== state) {
+    const listed = listing === true && !job.listing;
+    listing = job.listing;
+    if (job.state !== state || listed) {
       state = job.state;
-      swap("#live"); // other orders are possible now
+      asked = Date.now();
+      swap("#live"); // other orders are possible now, or other words are true
     } else if (number.format(job.counts.failed ?? 0) !== failed && Date.now() - swapped > SWAP_MILLISECONDS) {
       failed = number.format(job.counts.failed ?? 0);
       swapped = Date.now();
