@@ -143,7 +143,8 @@ WORDS = {
     "string_too_short": "it must have {min_length} characters or more",
     "string_too_long": "it must have {max_length} characters or fewer",
     "string_pattern_mismatch": "it must match {pattern}",
-    "too_long": "there may be {max_length} of them at most",
+    "too_short": "it must have {min_length} or more",
+    "too_long": "it may have {max_length} or fewer",
 }
 #: What there is to say of addresses and methods that no route knows.
 UNROUTED = {

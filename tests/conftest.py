@@ -30,6 +30,7 @@ LONG = (
     "integration/test_stack.py",
     "chaos/test_sweep.py",
     "integration/test_engine.py",
+    "chaos/test_orders.py",
     "chaos/test_ledger_machine.py",
     "acceptance/test_models_cli.py",
     "acceptance/test_bench.py",

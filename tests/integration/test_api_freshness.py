@@ -117,16 +117,15 @@ class World:
         self._newer_decision(0)
         self._merge([self._result(self._some(), self.chance.choice(LABELS), certain=0.7)])
 
-    def newer_decision(self) -> None:
-        self._newer_decision(-500)
+    def decided_anew(self) -> None:
         database, model_id = self.ledger.database, self.ledger.registered.model_id
         job_id = database.run(lambda c: jobs.submit(c, deciding.request(c, model_id, None), model_id))
         lease, job = self.ledger.claim_range(job_id), self.ledger.job(job_id)
         decider = database.run(lambda c: Decider.of(c, job, self.ledger.taxonomy))  # type: ignore[arg-type]
         assert database.run(lambda c: decider.page(c, job, lease, None, 100)).last
 
-    def promise(self) -> None:
-        self._newer_decision(-1)
+    def newer_decision(self) -> None:
+        self._newer_decision(-500)
 
     def photo_deleted(self) -> None:
         gone = self._some()
@@ -284,7 +283,15 @@ STEPS = {
 }
 #: Each at least once, in an order in which none comes too early.
 HISTORY = (
-    *("same_again", "photo_comes", "photo_comes_unseen", "newer_result", "newer_decision", "promise", "photo_corrupt"),
+    *(
+        "same_again",
+        "photo_comes",
+        "photo_comes_unseen",
+        "newer_result",
+        "newer_decision",
+        "decided_anew",
+        "photo_corrupt",
+    ),
     *("photo_moved", "bytes_changed", "new_time_found", "new_time_listed", "verdict", "verdict_withdrawn", "verdict"),
     *("takes_consent_back", "consents", "takes_consent_back", "consents", "consents", "policy_applied"),
     *("tokens_signed_anew", "policy_lifted", "model_in_shadow", "model_promoted", "newer_result", "model_rolled_back"),

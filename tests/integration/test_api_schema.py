@@ -96,7 +96,7 @@ def test_all_answers_are_those_of_the_document(site: ApiSite, document: dict[str
     if EXHAUSTIVE:
         command += ["--max-examples=300", "--phases=examples,coverage,fuzzing,stateful", "--continue-on-failure"]
     else:
-        command += ["--max-examples=4", "--phases=examples,coverage,fuzzing", "--generation-deterministic"]
+        command += ["--max-examples=8", "--phases=examples,coverage,fuzzing", "--generation-deterministic"]
         command += ["--exclude-operation-id-regex=_(svg|png|csv)$"]
     patience = 20 * PATIENCE_SECONDS if EXHAUSTIVE else PATIENCE_SECONDS
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=patience, check=False)
