@@ -6,7 +6,8 @@ that methods which are not there are answered with those that are. The same requ
 is not asked for: that all that the document allows is accepted, since periods, page tokens and places hold or not by
 what a JSON schema cannot say; and events of jobs, which go on as long as the job does (test_api_jobs.py).
 
-PICTOGRAPH_TEST_EXHAUSTIVE=1 makes it ask for pictures and tables too, and a hundred times as much; that takes an hour.
+PICTOGRAPH_TEST_EXHAUSTIVE=1 makes it ask for pictures and tables too, at random, far more often, and in chains of
+requests; that takes its time.
 """
 
 import importlib
