@@ -118,7 +118,10 @@ def promises(connection: Connection, model_id: int) -> list[Promise]:
 
 
 def neighbours(connection: Connection, photo_id: int, count: int) -> tuple[list[Neighbour], list[Neighbour]]:
-    """The photos that the same user took just before it and just after, nearest first; none where there is no photo."""
+    """The photos that the same user took just before it and just after, nearest first; none where there is no photo.
+
+    Those that could not be read are passed over: there is nothing to see.
+    """
     return _beside(connection, photo_id, count, "<", "DESC"), _beside(connection, photo_id, count, ">", "ASC")
 
 
@@ -129,6 +132,9 @@ def _beside(connection: Connection, photo_id: int, count: int, side: str, order:
             SELECT p.photo_id, p.taken_at FROM core.photo p
             WHERE p.user_id = this.user_id AND p.gone_at IS NULL
               AND (p.taken_at, p.photo_id) {side} (this.taken_at, this.photo_id)
+              AND NOT EXISTS (SELECT FROM core.photo_result r
+                              WHERE r.model_id = (SELECT model_id FROM core.active_model) AND r.photo_id = p.photo_id
+                                AND r.outcome NOT IN ({Code.TAGGED:d}, {Code.ABSTAINED:d}))
             ORDER BY p.taken_at {order}, p.photo_id {order} LIMIT :count) AS near
         WHERE this.photo_id = :photo AND u.deleted_at IS NULL
         ORDER BY near.taken_at {order}, near.photo_id {order}""")
