@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
-from conftest import OpenPage
+from browsing import OpenPage
 from playwright.sync_api import Page, expect
 
 

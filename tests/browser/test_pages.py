@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import hostile
 import pytest
-from conftest import OpenPage, Site
+from browsing import OpenPage, Site
 from playwright.sync_api import Page, expect
 
 from api.names import brief, encoded, seen

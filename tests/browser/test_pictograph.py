@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import DESKTOP, OpenPage, Site
+from browsing import DESKTOP, OpenPage, Site
 from playwright.sync_api import expect
 
 
