@@ -40,6 +40,7 @@ LONG = (
     "acceptance/test_watchdog.py",
     "browser/test_pictograph.py",
     "browser/test_fathom.py",
+    "browser/test_pages.py",
     "acceptance/test_infra.py",
     "acceptance/test_killed_worker.py",
     "contract/test_fidelity.py",
