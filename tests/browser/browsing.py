@@ -111,7 +111,7 @@ def _photos(folder: Path) -> Path:
 # ---- the browser
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright keeps an event loop in this thread: other files want none there
 def chromium() -> Iterator[Browser]:
     """Chromium without a window."""
     if not Path(CHROMIUM).exists():
